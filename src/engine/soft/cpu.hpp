@@ -1,0 +1,178 @@
+// The state of a software vCPU: first what generated code reaches through its GS base, then the rest of the architecture.
+// While guest code runs, RAX-R12 and the arithmetic flags are in the host's registers of the same names; every C++ function
+// that takes a Cpu& sees all of it here, in memory (thunks.cpp moves it). Threads: the vCPU's own, except where an atomic says so.
+#pragma once
+
+#include <array>
+#include <atomic>
+
+#include "vmm/engine.hpp"
+#include "x86/instruction.hpp"
+#include "x86/registers.hpp"
+
+namespace anyhyve::soft {
+
+// How a step of the software CPU ended. Functions that may fault return it; `next` means success.
+enum class [[nodiscard]] Outcome : u8 {
+    next,     // go on with the instruction at cpu.next_rip (or: the access went well)
+    jump,     // cpu.rip holds where to go on; the translator leaves the block
+    fault,    // cpu.fault describes the exception; cpu.rip still points at the instruction
+    halt,     // HLT: the run loop sleeps; cpu.rip already points behind it
+    leave,    // leave run() with cpu.exit_reason
+};
+
+// TRY for steps: hand on anything but success.
+#define STEP(expression)                                                                                              \
+    do {                                                                                                              \
+        if (auto step_outcome = (expression); step_outcome != ::anyhyve::soft::Outcome::next)                        \
+            return step_outcome;                                                                                      \
+    } while (false)
+
+// An exception on its way to the guest.
+struct PendingFault {
+    u8 vector = 0;
+    bool has_error_code = false;
+    bool software = false;  // INT n, INT3, INTO: return address behind the instruction, gate DPL is checked
+    bool external = false;  // hardware interrupt or NMI: sets EXT in error codes of nested faults
+    u32 error_code = 0;
+    u64 address = 0;        // #PF: CR2
+    u64 dr6 = 0;            // #DB: bits to set
+};
+
+// Which kind of access the memory unit checks for.
+enum class Access : u8 { read, write, fetch };
+// Under whose rights: the CPL, or the supervisor's whatever the CPL is (descriptor tables, TSS, interrupt stacks).
+enum class Rights : u8 { current, supervisor };
+
+// Which of the look-aside tables the current privilege uses.
+enum TlbIndex : u8 { tlb_user, tlb_supervisor, tlb_supervisor_user_access /* SMAP lifted by RFLAGS.AC */, tlb_index_count };
+
+struct TlbEntry {
+    u64 read_tag = ~u64 { 0 };   // linear page address, or ~0
+    u64 write_tag = ~u64 { 0 };
+    u64 unused = 0;
+    u64 addend = 0;              // host pointer = linear address + addend
+};
+constexpr unsigned tlb_entries = 1024;
+constexpr unsigned code_tlb_entries = 512;
+constexpr unsigned jump_cache_entries = 4096;
+
+// Where an indirect jump may go on without the dispatcher.
+struct JumpCacheEntry {
+    u64 rip = ~u64 { 0 };
+    u64 guard = 0;      // what the code TLB's slot for this address must hold
+    u64 entry = 0;      // host address: arithmetic flags in memory
+    u64 mode = 0;
+};
+
+// The part of the mode that decides how code is translated. Two blocks of different ModeBits are different blocks.
+using ModeBits = u32;
+
+struct alignas(64) Cpu {
+    // --- reached by generated code (offsets: static_assert in thunks.cpp) ---
+    std::array<u64, 16> gpr {};
+    u64 rip = 0;                    // of the current instruction while a C++ function runs
+    u64 next_rip = 0;               // behind it
+    u64 arithmetic_flags = 0;       // lahf/seto image while flags are "in memory": AH in bits 8-15, OF in bit 0
+    std::atomic<u32> poll { 0 };    // not 0: leave the block chain and look at `events`
+    ModeBits mode = 0;
+    u64 host_rsp = 0;
+    u64 scratch[4] {};
+    std::array<x86::SegmentRegister, 6> segments {}; // by x86::Segment; limit in bytes, inclusive; base 0 for flat 64-bit ES CS SS DS
+    // Offsets up to which plain reads / writes through a segment need no further check (exclusive end; 0: always check), 16/32-bit code.
+    std::array<u64, 6> segment_read_end {};
+    std::array<u64, 6> segment_write_end {};
+    std::array<std::array<u64, code_tlb_entries>, tlb_index_count> code_tlb {};
+    std::array<std::array<TlbEntry, tlb_entries>, tlb_index_count> tlb {};
+    std::array<JumpCacheEntry, jump_cache_entries> jump_cache {};
+
+    // --- architecture ---
+    u64 rflags = x86::rflags::fixed; // complete while a C++ function runs, arithmetic bits included
+    x86::SegmentRegister ldtr, tr;
+    x86::TableRegister gdtr, idtr;
+    u8 cpl = 0;
+    u64 cr0 = 0, cr2 = 0, cr3 = 0, cr4 = 0, xcr0 = 1;
+    std::array<u64, 4> pdpte {};
+    std::array<u64, 4> dr {};
+    u64 dr6 = 0xffff0ff0, dr7 = 0x400;
+    u64 efer = 0, star = 0, lstar = 0, cstar = 0, sfmask = 0, kernel_gs_base = 0, tsc_aux = 0;
+    u64 sysenter_cs = 0, sysenter_esp = 0, sysenter_eip = 0;
+    u64 pat = 0, misc_enable = 0, xss = 0, spec_ctrl = 0, tsc_offset = 0, tsc_adjust = 0;
+    u64 mtrr_def_type = 0;
+    std::array<u64, 11> mtrr_fixed {};
+    std::array<u64, 20> mtrr_variable {};
+
+    bool interrupt_shadow = false;  // the next instruction runs before interrupts (STI) or any #DB/interrupt (MOV SS) are taken
+    bool nmi_blocked = false;
+    bool halted = false;
+    PendingFault fault;
+    RunExit exit_reason = RunExit::kicked;
+
+    // --- events from other threads ---
+    enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64 };
+    std::atomic<u32> events { 0 };
+    std::atomic<u8> sipi_vector { 0 };
+
+    VcpuWires wires;
+    class Mmu* mmu = nullptr;
+
+    // The guest's vector state while C++ code that may use vector registers runs (see vector_state.hpp).
+    alignas(64) std::array<u8, CpuState::xsave_size> xsave {};
+
+    bool long_mode() const { return (efer & x86::efer::lma) != 0; }
+    x86::SegmentRegister& segment(x86::Segment s) { return segments[static_cast<u8>(s)]; }
+    x86::SegmentRegister const& segment(x86::Segment s) const { return segments[static_cast<u8>(s)]; }
+    bool code64() const { return long_mode() && (segment(x86::Segment::cs).access & x86::access::long_mode); }
+    bool protected_mode() const { return (cr0 & x86::cr0::pe) != 0; }
+    bool virtual_8086() const { return (rflags & x86::rflags::vm) != 0; }
+    bool real_mode() const { return !protected_mode(); }
+
+    u64 reg(unsigned n, unsigned width) const;           // low `width` bytes; width 1: AL..R15L (no AH..BH: see byte_reg)
+    void set_reg(unsigned n, unsigned width, u64 value); // width 4 clears the upper half, 1 and 2 keep the rest
+    // Byte register as ModRM encodes it: without REX, 4-7 are AH CH DH BH.
+    u8 byte_reg(unsigned n, bool has_rex) const;
+    void set_byte_reg(unsigned n, bool has_rex, u8 value);
+};
+
+inline u64 Cpu::reg(unsigned n, unsigned width) const
+{
+    return width == 8 ? gpr[n] : gpr[n] & ((u64 { 1 } << (width * 8)) - 1);
+}
+inline void Cpu::set_reg(unsigned n, unsigned width, u64 value)
+{
+    if (width == 8)
+        gpr[n] = value;
+    else if (width == 4)
+        gpr[n] = static_cast<u32>(value);
+    else {
+        u64 const mask = (u64 { 1 } << (width * 8)) - 1;
+        gpr[n] = (gpr[n] & ~mask) | (value & mask);
+    }
+}
+inline u8 Cpu::byte_reg(unsigned n, bool has_rex) const
+{
+    return static_cast<u8>(!has_rex && n >= 4 ? gpr[n - 4] >> 8 : gpr[n]);
+}
+inline void Cpu::set_byte_reg(unsigned n, bool has_rex, u8 value)
+{
+    if (!has_rex && n >= 4)
+        gpr[n - 4] = (gpr[n - 4] & ~u64 { 0xff00 }) | (u64 { value } << 8);
+    else
+        set_reg(n, 1, value);
+}
+
+// Exceptions: fill cpu.fault and return Outcome::fault.
+inline Outcome raise(Cpu& cpu, u8 vector)
+{
+    cpu.fault = { .vector = vector };
+    return Outcome::fault;
+}
+inline Outcome raise_with_code(Cpu& cpu, u8 vector, u32 error_code)
+{
+    cpu.fault = { .vector = vector, .has_error_code = true, .error_code = error_code };
+    return Outcome::fault;
+}
+inline Outcome raise_gp(Cpu& cpu, u32 error_code = 0) { return raise_with_code(cpu, x86::vector::general_protection, error_code); }
+inline Outcome raise_ud(Cpu& cpu) { return raise(cpu, x86::vector::invalid_opcode); }
+
+} // namespace anyhyve::soft
