@@ -15,6 +15,7 @@ using i8 = std::int8_t;
 using i16 = std::int16_t;
 using i32 = std::int32_t;
 using i64 = std::int64_t;
+__extension__ typedef unsigned __int128 u128; // products of two u64
 
 constexpr u64 KiB = 1024;
 constexpr u64 MiB = 1024 * KiB;

@@ -19,6 +19,7 @@ public:
     public:
         virtual ~Timer() = default;
         virtual void arm(Nanoseconds deadline) = 0; // replaces an earlier deadline; one in the past fires at once
+        // Waits for a running callback, so never call it with a lock held that the callback takes: arm(never) disarms and never waits.
         virtual void cancel() = 0;
     };
 
@@ -32,6 +33,7 @@ public:
     virtual u64 tsc_offset() const = 0;
     virtual Nanoseconds from_tsc(u64 tsc) const = 0; // machine time at which tsc() reads `tsc`
     virtual std::unique_ptr<Timer> create_timer(std::function<void()> callback) = 0;
+    // Waits, like Timer::cancel(), for a running callback; no callback runs from then until resume().
     virtual void pause() = 0;
     virtual void resume() = 0;
 };
