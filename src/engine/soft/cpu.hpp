@@ -118,6 +118,11 @@ struct alignas(64) Cpu {
 
     // The guest's vector state while C++ code that may use vector registers runs (see vector_state.hpp).
     alignas(64) std::array<u8, CpuState::xsave_size> xsave {};
+    // Where images of the guest's memory are put together before they are loaded, and after they were saved (extended_state.cpp).
+    alignas(64) std::array<u8, CpuState::xsave_size> bounce {};
+    unsigned vector_state_guards = 0;  // VectorStateGuards alive; not 0: the guest's vector state is in `xsave`
+    u64 clock_tsc_offset = 0;          // wires.clock->tsc_offset(), read anew whenever run() begins
+    class Cpuid const* cpuid = nullptr;
 
     bool long_mode() const { return (efer & x86::efer::lma) != 0; }
     x86::SegmentRegister& segment(x86::Segment s) { return segments[static_cast<u8>(s)]; }
