@@ -66,6 +66,8 @@ enum class MemoryWidth : u8 {
     broadcast32, broadcast64, // EVEX: vector, or one element of 4 / 8 bytes when EVEX.b is set
     broadcast32_half, // EVEX conversions: half a vector, or one element of 4 bytes when EVEX.b is set
     broadcast16,
+    broadcast16_half, broadcast16_quarter, // AVX512-FP16 conversions: a part of a vector, or one element of 2 bytes when EVEX.b is set
+    operand_pair,   // twice the operand size (BOUND)
     far_pointer,    // operand size + 2
     pseudo_descriptor, // 6, or 10 in 64-bit mode
     x87_environment, x87_state, fx_state, xsave_state
@@ -80,7 +82,9 @@ enum FieldUse : u8 { use_none = 0, use_read = 1, use_write = 2, use_read_write =
 // Which unit's state the instruction needs; decides #NM, #UD and the vector state checks.
 enum class Unit : u8 { integer, x87, mmx, sse, avx, avx512 };
 
-// When the row may be executed, beyond what its encoding says. Feature names as in src/x86/cpuid.hpp.
+// When the row may be executed, beyond what its encoding says. Feature names as in src/x86/cpuid.hpp. Two things the enum leaves
+// to its user: EVEX forms of 128 and 256 bits that are not scalar need avx512vl besides, VEX and EVEX forms of gfni, aes, vaes and
+// pclmulqdq need avx or avx512f besides.
 enum class Feature : u8 {
     base, cmov, mmx, sse, sse2, sse3, ssse3, sse4_1, sse4_2, sse4a, popcnt, lzcnt, bmi1, bmi2, adx, movbe, aes, pclmulqdq, sha,
     gfni, vaes, vpclmulqdq, f16c, fma, avx, avx2, avx512f, avx512bw, avx512dq, avx512cd, avx512vl, avx512_ifma, avx512_vbmi,
@@ -89,6 +93,42 @@ enum class Feature : u8 {
     xsavec, xsaves, smap, pku, syscall, sysenter, monitor, movdiri, movdir64b, serialize, prefetchw, cldemote, wbnoinvd, x87,
     fxsr, three_dnow,
     count
+};
+
+// What follows the operands in the instruction's bytes.
+enum class Immediate : u8 {
+    none,
+    byte,             // zero-extended
+    signed_byte,      // sign-extended
+    word,
+    operand,          // operand size, but 4 sign-extended bytes for a 64-bit operand
+    operand_full,     // operand size, 8 bytes too (MOV r, imm64)
+    relative_byte, relative, // branch displacement, sign-extended
+    far_pointer,      // offset of operand size, then a selector (immediate2)
+    memory_offset,    // address size; goes to `displacement`
+    word_byte,        // ENTER: size, then level (immediate2)
+    byte_byte,        // EXTRQ/INSERTQ: length, then index (immediate2)
+};
+
+// How the operand size follows from mode, 66 and REX.W.
+enum class OperandSize : u8 {
+    normal,           // by mode; 66 toggles, REX.W makes it 8
+    byte,             // always 1
+    default64,        // 8 in 64-bit mode unless 66 makes it 2
+    force64,          // 8 in 64-bit mode, 66 is ignored there (near branches, Intel's way)
+    double_or_quad,   // 4, or 8 with REX.W/VEX.W in 64-bit mode; 66 has no say
+    mode,             // 8 in 64-bit mode, else 4 (control and debug registers)
+};
+
+// What an EVEX form allows beyond its operands; bits.
+enum EvexOption : u8 {
+    evex_none = 0,
+    evex_mask = 1,     // EVEX.aaa may name a mask
+    evex_zero = 2,     // EVEX.z may be set
+    evex_sae = 4,      // EVEX.b in the register form suppresses exceptions
+    evex_rounding = 8, // EVEX.b in the register form overrides rounding with L'L
+    evex_no_mask = 16, // the table's way to say that a form lacks what EVEX forms usually have
+    evex_no_zero = 32,
 };
 
 // Arithmetic flags, as bits of RFLAGS.
@@ -119,6 +159,14 @@ struct OpcodeInfo {
     bool opcode_register;      // low three opcode bits (+REX.B) name a register: kind/use are in rm_kind/rm_use
     bool byte_operand;         // general operands are 8 bits wide
     bool masked;               // memory elements may be suppressed by a mask (VMASKMOV, EVEX with aaa != 0)
+    bool vsib;                 // the memory operand's index is a vector register
+    bool count_immediate;      // a shift by an immediate: the row that follows holds when the masked count is not 0
+    bool distinct_destination; // #UD when the destination is also a source (AVX512-FP16 complex products)
+    bool mandatory_66;         // 66 is part of the opcode, not an operand size
+    Immediate immediate;
+    OperandSize size_rule;
+    u8 evex_options;           // EvexOption bits
+    u8 displacement_scale;     // EVEX disp8 is multiplied by this; 0: by the memory operand's width
 };
 
 struct Instruction {
@@ -162,7 +210,7 @@ struct Instruction {
     u16 immediate2;            // ENTER's level, far pointer's selector
     Segment segment;           // the segment of the memory operand, default or override
     u8 memory_size;            // bytes accessed by the memory operand (0: none, or too large for a byte: see info->width)
-    u8 bytes[15];
+    u8 bytes[16];              // the instruction's bytes; those beyond `length` are what follows it in memory, or 0
 };
 
 enum class DecodeStatus : u8 {
@@ -174,5 +222,8 @@ enum class DecodeStatus : u8 {
 // Decodes one instruction at `code`, of which `available` bytes may be read. Never reads beyond them. An opcode that does not exist,
 // is not in the table, or is invalid in this code size yields `ok` with info->operation == undefined (LOCK on a form that forbids it too).
 DecodeStatus decode(u8 const* code, unsigned available, CodeSize, Instruction& out);
+
+// Bytes the ModRM memory operand of this instruction takes, however many; 0 for none and for XSAVE's, whose size XCR0 decides.
+unsigned memory_operand_size(Instruction const&);
 
 } // namespace anyhyve::x86
