@@ -1,0 +1,139 @@
+// The thread of one virtual CPU.
+#include "machine/vcpu_thread.hpp"
+
+#include "base/log.hpp"
+#include "host/thread.hpp"
+
+namespace anyhyve::machine {
+
+VcpuThread::~VcpuThread()
+{
+    stop();
+}
+
+Result<void> VcpuThread::start(std::vector<unsigned> const& host_cpus)
+{
+    m_thread = TRY(host::start_thread(fmt::format("vcpu {}", m_id), [this, host_cpus] {
+        if (!host_cpus.empty())
+            if (auto const pinned = host::pin_thread(host_cpus); !pinned.ok())
+                log::warning("vCPU {} is not pinned: {}", m_id, pinned.error().message());
+        host::set_precise_wakeups();
+        run();
+    }));
+    return {};
+}
+
+void VcpuThread::resume()
+{
+    std::lock_guard const lock(m_mutex);
+    if (m_wish == Wish::stop)
+        return;
+    m_wish = Wish::run;
+    m_changed.notify_all();
+}
+
+void VcpuThread::ask_to_park()
+{
+    std::lock_guard const lock(m_mutex);
+    if (m_wish == Wish::run)
+        m_wish = Wish::park;
+    m_vcpu->kick();
+    m_changed.notify_all();
+}
+
+void VcpuThread::wait_until_parked()
+{
+    std::unique_lock lock(m_mutex);
+    m_changed.wait(lock, [this] { return m_parked; });
+}
+
+void VcpuThread::stop()
+{
+    if (!m_thread.joinable())
+        return;
+    {
+        std::lock_guard const lock(m_mutex);
+        m_wish = Wish::stop;
+        m_vcpu->kick();
+        m_changed.notify_all();
+    }
+    m_thread.join();
+}
+
+bool VcpuThread::is_parked() const
+{
+    std::lock_guard const lock(m_mutex);
+    return m_parked;
+}
+
+// Parks while the machine is paused or the virtual CPU halted for good. False: the thread is to end.
+bool VcpuThread::wait_for_permission()
+{
+    std::unique_lock lock(m_mutex);
+    for (;;) {
+        if (m_wish == Wish::stop)
+            return false;
+        if (m_wish == Wish::run && !m_halted)
+            break;
+        m_parked = true;
+        m_changed.notify_all();
+        m_changed.wait(lock);
+    }
+    m_parked = false;
+    return true;
+}
+
+void VcpuThread::run()
+{
+    while (wait_for_permission()) {
+        u64 const wakeups_before = wakeups();
+        RunExit const reason = m_vcpu->run();
+        if (reason == RunExit::kicked)
+            continue;
+        {
+            std::lock_guard const lock(m_mutex);
+            if (reason == RunExit::halted)
+                m_halted = m_wakeups == wakeups_before;
+            else if (m_wish == Wish::run)
+                m_wish = Wish::park;
+        }
+        m_ended(m_id, reason);
+    }
+    std::lock_guard const lock(m_mutex);
+    m_parked = true;
+    m_changed.notify_all();
+}
+
+void VcpuThread::wake_from_halt()
+{
+    std::lock_guard const lock(m_mutex);
+    ++m_wakeups;
+    m_halted = false;
+    m_changed.notify_all();
+}
+
+u64 VcpuThread::wakeups() const
+{
+    std::lock_guard const lock(m_mutex);
+    return m_wakeups;
+}
+
+void VcpuThread::nmi()
+{
+    m_vcpu->nmi();
+    wake_from_halt();
+}
+
+void VcpuThread::init()
+{
+    m_vcpu->init();
+    wake_from_halt();
+}
+
+void VcpuThread::startup(u8 vector)
+{
+    m_vcpu->startup(vector);
+    wake_from_halt();
+}
+
+} // namespace anyhyve::machine
