@@ -18,18 +18,18 @@ public:
     static DeviceInfo const info; // "lpc": 8086:7000
 
     // Options: pcireg.{vendor,device,revid,subvendor,subdevice}. `router` may be null.
-    static Result<std::unique_ptr<LpcBridge>> create(PciWires, PciAddress, PirqRouter* router, DeviceOptions const&);
+    static Result<std::unique_ptr<LpcBridge>> create(PciWires, PciAddress, PirqSwitch* router, DeviceOptions const&);
 
     void set_pirq(unsigned pirq, u8 value) override;
     u8 pirq(unsigned pirq) const;
 
 private:
-    LpcBridge(PciWires, PciAddress, PirqRouter*, PciIdentity const&);
+    LpcBridge(PciWires, PciAddress, PirqSwitch*, PciIdentity const&);
     void config_written(u16 offset, unsigned width) override;
     void config_restored() override { route_all(); }
     void route_all();
 
-    PirqRouter* m_router;
+    PirqSwitch* m_router;
     std::mutex m_route_mutex; // taken before the configuration lock and the router's
 };
 

@@ -10,9 +10,9 @@ constexpr u8 pirq_off = 0x80;        // bit 7 of a routing register
 constexpr u16 pirq_legal_irqs = 0xdef8; // 3-7, 9-12, 14, 15 (Intel 82371 datasheet, PIRQRC)
 
 // Whoever joins PIRQ A-H to the inputs of the 8259 pair. Threads: any.
-class PirqRouter {
+class PirqSwitch {
 public:
-    virtual ~PirqRouter() = default;
+    virtual ~PirqSwitch() = default;
     // PIRQ `pirq` (0 is A) now leads to 8259 input `irq`, or nowhere when `irq` is 0.
     virtual void set_pirq_route(unsigned pirq, unsigned irq) = 0;
 };
