@@ -1,8 +1,6 @@
 // The LPC bridge's PIRQ registers.
 #include "device/pci/lpc_bridge.hpp"
 
-#include "base/bits.hpp"
-
 namespace anyhyve {
 
 namespace {
@@ -36,12 +34,12 @@ Result<std::unique_ptr<LpcBridge>> LpcBridge::create(
     identity.subsystem_vendor = static_cast<u16>(TRY(options.number("pcireg.subvendor", 0, 0, 0xffff)));
     identity.subsystem = static_cast<u16>(TRY(options.number("pcireg.subdevice", 0, 0, 0xffff)));
     identity.class_code = class_isa_bridge;
-    return std::unique_ptr<LpcBridge>(new LpcBridge(wires, address, router, identity));
+    return std::unique_ptr<LpcBridge>(new LpcBridge(wires, address, control, identity));
 }
 
 LpcBridge::LpcBridge(PciWires wires, PciAddress address, PirqSwitch* router, PciIdentity const& identity)
     : PciFunction(wires, address, std::string(info.name), identity)
-    , m_router(router)
+    , m_control(control)
 {
     for (unsigned pirq = 0; pirq < pirq_count; ++pirq) {
         config().set(register_of(pirq), 1, pirq_off);
@@ -49,13 +47,14 @@ LpcBridge::LpcBridge(PciWires wires, PciAddress address, PirqSwitch* router, Pci
     }
 }
 
-void LpcBridge::set_pirq(unsigned pirq, u8 value)
+unsigned LpcBridge::assign_pirq(unsigned pirq)
 {
-    set_config_value(register_of(pirq), 1, value & (pirq_off | 0x0f));
-    route_all();
+    unsigned const line = m_control ? m_control->assign_line(pirq) : 0;
+    set_config_value(register_of(pirq), 1, line ? line : pirq_off);
+    return line;
 }
 
-u8 LpcBridge::pirq(unsigned pirq) const
+u8 LpcBridge::routing(unsigned pirq) const
 {
     return static_cast<u8>(config_value(register_of(pirq), 1));
 }
@@ -71,12 +70,8 @@ void LpcBridge::config_written(u16 offset, unsigned width)
 void LpcBridge::route_all()
 {
     std::lock_guard lock(m_route_mutex);
-    for (unsigned i = 0; i < pirq_count && m_router; ++i) {
-        u8 const value = pirq(i);
-        unsigned const irq = value & 0x0f;
-        bool const routed = !(value & pirq_off) && (pirq_legal_irqs & bit(irq));
-        m_router->set_pirq_route(i, routed ? irq : 0);
-    }
+    for (unsigned pirq = 0; pirq < pirq_count && m_control; ++pirq)
+        m_control->set_routing(pirq, routing(pirq));
 }
 
 } // namespace anyhyve

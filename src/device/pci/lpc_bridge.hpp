@@ -17,11 +17,11 @@ public:
     };
     static DeviceInfo const info; // "lpc": 8086:7000
 
-    // Options: pcireg.{vendor,device,revid,subvendor,subdevice}. `router` may be null.
+    // Options: pcireg.{vendor,device,revid,subvendor,subdevice}. `control` may be null.
     static Result<std::unique_ptr<LpcBridge>> create(PciWires, PciAddress, PirqSwitch* router, DeviceOptions const&);
 
-    void set_pirq(unsigned pirq, u8 value) override;
-    u8 pirq(unsigned pirq) const;
+    unsigned assign_pirq(unsigned pirq) override;
+    u8 routing(unsigned pirq) const;
 
 private:
     LpcBridge(PciWires, PciAddress, PirqSwitch*, PciIdentity const&);

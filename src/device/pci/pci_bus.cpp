@@ -77,24 +77,10 @@ std::vector<u8> PciBus::buses() const
     return used;
 }
 
-void PciBus::assign_interrupts(PirqRegisters* registers, u16 reserved)
+void PciBus::assign_interrupts(PirqRegisters* registers)
 {
-    // Inputs that nothing of the board uses come first; mouse, disks and the reserved ones last.
-    static constexpr std::array<u8, 11> preference { 10, 11, 5, 7, 6, 15, 14, 12, 9, 3, 4 };
-    std::array<unsigned, 16> uses {};
-    for (unsigned irq = 0; irq < uses.size(); ++irq)
-        uses[irq] = reserved & bit(irq) ? 1000 : 0;
-    std::array<u8, pirq_count> irq_of {};
-    for (auto& route : m_routes) {
-        u8& irq = irq_of[route.pirq];
-        if (irq == 0 && registers) {
-            irq = *std::min_element(preference.begin(), preference.end(), [&](u8 a, u8 b) { return uses[a] < uses[b]; });
-            ++uses[irq];
-        }
-        route.pirq_irq = irq;
-    }
-    for (unsigned pirq = 0; registers && pirq < pirq_count; ++pirq)
-        registers->set_pirq(pirq, irq_of[pirq] ? irq_of[pirq] : pirq_off);
+    for (auto& route : m_routes)
+        route.pirq_irq = static_cast<u8>(registers ? registers->assign_pirq(route.pirq) : 0);
     for (auto* function : functions()) {
         if (u8 const pin = function->intx_pin(); pin && registers)
             function->set_interrupt_line(route_of(function->address().bus, function->address().slot, pin).pirq_irq);

@@ -67,9 +67,9 @@ public:
     // The part of the windows that belongs to `bus`; valid after assign_bars().
     PciWindows windows_of(u8 bus) const;
 
-    // Routes the PIRQs in use to 8259 inputs, the least used first, and fills the functions' interrupt line registers.
-    // Inputs with a bit in `reserved` are used by ISA devices. Then everything that a reset returns to is captured.
-    void assign_interrupts(PirqRegisters* registers, u16 reserved);
+    // Routes the PIRQs in use to 8259 lines and fills the functions' interrupt line registers; null: there is no LPC bridge.
+    // Then everything that a reset returns to is captured, so this comes last.
+    void assign_interrupts(PirqRegisters* registers);
     std::vector<PciInterruptRoute> interrupt_routes() const { return m_routes; }
 
     // Configuration cycles; functions that do not exist read as all ones.

@@ -1,4 +1,4 @@
-// The PIRQ routing registers of the LPC bridge, as the interrupt router behind them sees them.
+// Between the PIRQ routing registers, which are in the LPC bridge's configuration space, and the router they control.
 #pragma once
 
 #include "base/integer.hpp"
@@ -6,22 +6,24 @@
 namespace anyhyve {
 
 constexpr unsigned pirq_count = 8;
-constexpr u8 pirq_off = 0x80;        // bit 7 of a routing register
-constexpr u16 pirq_legal_irqs = 0xdef8; // 3-7, 9-12, 14, 15 (Intel 82371 datasheet, PIRQRC)
+constexpr u8 pirq_off = 0x80; // bit 7 of a routing register; bits 3..0 name an 8259 line
 
-// Whoever joins PIRQ A-H to the inputs of the 8259 pair. Threads: any.
-class PirqSwitch {
+// The router: joins PIRQ A-H (0-7) to 8259 lines. Threads: any.
+class PirqControl {
 public:
-    virtual ~PirqSwitch() = default;
-    // PIRQ `pirq` (0 is A) now leads to 8259 input `irq`, or nowhere when `irq` is 0.
-    virtual void set_pirq_route(unsigned pirq, unsigned irq) = 0;
+    virtual ~PirqControl() = default;
+    // The register of `pirq` was written.
+    virtual void set_routing(unsigned pirq, u8 value) = 0;
+    // Chooses a line for `pirq` before the machine starts, the same one when asked again; 0 when there is none.
+    virtual unsigned assign_line(unsigned pirq) = 0;
 };
 
-// Who holds the registers: the LPC bridge.
+// The registers.
 class PirqRegisters {
 public:
     virtual ~PirqRegisters() = default;
-    virtual void set_pirq(unsigned pirq, u8 value) = 0;
+    // As PirqControl::assign_line(), and remembers it in the register.
+    virtual unsigned assign_pirq(unsigned pirq) = 0;
 };
 
 } // namespace anyhyve
