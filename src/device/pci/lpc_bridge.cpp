@@ -25,7 +25,7 @@ constexpr u16 register_of(unsigned pirq)
 DeviceInfo const LpcBridge::info { "lpc", "", lpc_options, "PCI to ISA bridge; its devices are given by -l" };
 
 Result<std::unique_ptr<LpcBridge>> LpcBridge::create(
-    PciWires wires, PciAddress address, PirqSwitch* router, DeviceOptions const& options)
+    PciWires wires, PciAddress address, PirqSwitch* control, DeviceOptions const& options)
 {
     PciIdentity identity;
     identity.vendor = static_cast<u16>(TRY(options.number("pcireg.vendor", 0x8086, 0, 0xfffe)));
@@ -37,7 +37,7 @@ Result<std::unique_ptr<LpcBridge>> LpcBridge::create(
     return std::unique_ptr<LpcBridge>(new LpcBridge(wires, address, control, identity));
 }
 
-LpcBridge::LpcBridge(PciWires wires, PciAddress address, PirqSwitch* router, PciIdentity const& identity)
+LpcBridge::LpcBridge(PciWires wires, PciAddress address, PirqSwitch* control, PciIdentity const& identity)
     : PciFunction(wires, address, std::string(info.name), identity)
     , m_control(control)
 {

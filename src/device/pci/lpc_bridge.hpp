@@ -18,7 +18,7 @@ public:
     static DeviceInfo const info; // "lpc": 8086:7000
 
     // Options: pcireg.{vendor,device,revid,subvendor,subdevice}. `control` may be null.
-    static Result<std::unique_ptr<LpcBridge>> create(PciWires, PciAddress, PirqSwitch* router, DeviceOptions const&);
+    static Result<std::unique_ptr<LpcBridge>> create(PciWires, PciAddress, PirqSwitch* control, DeviceOptions const&);
 
     unsigned assign_pirq(unsigned pirq) override;
     u8 routing(unsigned pirq) const;
@@ -29,7 +29,7 @@ private:
     void config_restored() override { route_all(); }
     void route_all();
 
-    PirqSwitch* m_router;
+    PirqSwitch* m_control;
     std::mutex m_route_mutex; // taken before the configuration lock and the router's
 };
 

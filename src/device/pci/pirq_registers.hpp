@@ -9,9 +9,9 @@ constexpr unsigned pirq_count = 8;
 constexpr u8 pirq_off = 0x80; // bit 7 of a routing register; bits 3..0 name an 8259 line
 
 // The router: joins PIRQ A-H (0-7) to 8259 lines. Threads: any.
-class PirqControl {
+class PirqSwitch {
 public:
-    virtual ~PirqControl() = default;
+    virtual ~PirqSwitch() = default;
     // The register of `pirq` was written.
     virtual void set_routing(unsigned pirq, u8 value) = 0;
     // Chooses a line for `pirq` before the machine starts, the same one when asked again; 0 when there is none.
@@ -22,7 +22,7 @@ public:
 class PirqRegisters {
 public:
     virtual ~PirqRegisters() = default;
-    // As PirqControl::assign_line(), and remembers it in the register.
+    // As PirqSwitch::assign_line(), and remembers it in the register.
     virtual unsigned assign_pirq(unsigned pirq) = 0;
 };
 
