@@ -54,6 +54,7 @@ private:
     void read_address();
     void read_address16();
     void set_segment();
+    void trim_register_numbers(OpcodeInfo const& info);
     void set_operand_size(OpcodeInfo const& info);
     void read_immediate(Immediate kind);
     void scale_displacement(OpcodeInfo const& info);
@@ -201,10 +202,8 @@ inline void Decoder::take_vex(u8 map, u8 inverted_vvvv, u8 pp)
     m_malformed |= out.operand_size_prefix || out.repeat != RepeatPrefix::none || out.lock;
     if (m_long)
         out.rex = static_cast<u8>(0x40 | out.rex | (out.vex_w ? 8 : 0));
-    else {
+    else
         out.rex = 0;
-        out.vvvv &= 7;
-    }
     out.opcode = *m_at++;
 }
 
@@ -280,6 +279,22 @@ void Decoder::read_address16()
         out.displacement = load<i16>(m_at);
         m_at += 2;
     }
+}
+
+// Bits that extend a register number are ignored where there are not so many registers. (The check that an unused vvvv is 1111 looks at
+// all of them.)
+inline void Decoder::trim_register_numbers(OpcodeInfo const& info)
+{
+    auto& out = m_out;
+    auto const has_eight = [](FieldKind kind) { return kind == FieldKind::mmx || kind == FieldKind::mask || kind == FieldKind::segment || kind == FieldKind::opcode_extension; };
+    if (has_eight(info.reg_kind))
+        out.reg &= 7;
+    if (has_eight(info.rm_kind))
+        out.rm &= 7;
+    else if (info.rm_kind != FieldKind::vector)
+        out.rm &= 15;
+    if (!m_long)
+        out.vvvv &= 7;
 }
 
 inline void Decoder::set_segment()
@@ -387,11 +402,12 @@ bool Decoder::is_valid_vex(OpcodeInfo const& info) const
     auto const& out = m_out;
     if (m_malformed || (info.vvvv_kind == FieldKind::none && out.vvvv != 0))
         return false;
-    if (info.vvvv_kind == FieldKind::mask && out.vvvv > 7)
+    u8 const vvvv = m_long ? out.vvvv : out.vvvv & 7;
+    if ((info.vvvv_kind == FieldKind::mask && vvvv > 7) || (info.vvvv_kind == FieldKind::gpr && vvvv > 15))
         return false;
-    if ((info.reg_kind == FieldKind::mask || (info.reg_kind == FieldKind::gpr && out.encoding == Encoding::evex)) && out.reg > (info.reg_kind == FieldKind::mask ? 7 : 15))
+    if ((info.reg_kind == FieldKind::mask && out.reg > 7) || (info.reg_kind == FieldKind::gpr && out.reg > 15))
         return false;
-    if (info.vsib && out.encoding == Encoding::vex && (out.reg == out.index || out.reg == out.vvvv || out.index == out.vvvv))
+    if (info.vsib && out.encoding == Encoding::vex && (out.reg == out.index || out.reg == vvvv || out.index == vvvv))
         return false; // gathers: destination, index and mask must differ
     return out.encoding == Encoding::vex || is_valid_evex(info);
 }
@@ -469,8 +485,7 @@ unsigned Decoder::run()
         info = &undefined_instruction;
     if (info->count_immediate && (out.immediate & (out.operand_size == 8 ? 63 : 31)) != 0)
         info = with_count(info);
-    if (info->rm_kind != FieldKind::vector && out.encoding == Encoding::evex && out.mod == 3)
-        out.rm &= 15;
+    trim_register_numbers(*info);
     out.info = info;
     set_segment();
     if (out.has_memory) {

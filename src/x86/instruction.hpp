@@ -149,7 +149,7 @@ struct OpcodeInfo {
     FieldUse rm_use;
     FieldKind vvvv_kind;       // what VEX/EVEX.vvvv names
     FieldUse vvvv_use;
-    u16 implicit_read;         // general registers read without being named, bit n = register n (RAX 0 .. RDI 7)
+    u16 implicit_read;         // general registers read without being named, bit n = register n (RAX 0 .. R15 15)
     u16 implicit_write;
     u16 flags_read;            // arithmetic flags only
     u16 flags_written;         // always set or cleared to a defined or undefined value (unconditionally overwritten)
@@ -183,10 +183,10 @@ struct Instruction {
     bool lock;
     bool operand_size_prefix;  // 66
     bool address_size_prefix;  // 67
-    u8 rex;                    // the REX byte, 0 if absent
+    u8 rex;                    // the REX byte, 0 if absent; for VEX and EVEX in 64-bit code what REX would be: 0x40 | W R X B
     bool vex_w;
     u8 vector_length;          // VEX.L / EVEX.L'L: 0 = 128, 1 = 256, 2 = 512
-    u8 vvvv;                   // 0..31 already un-inverted (EVEX.V' included)
+    u8 vvvv;                   // 0..31 already un-inverted (EVEX.V' included, but not with VSIB, whose index it extends)
     u8 evex_aaa;
     bool evex_z, evex_b;
     u8 vex_pp;                 // 0, 1 = 66, 2 = F3, 3 = F2

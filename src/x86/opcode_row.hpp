@@ -316,13 +316,13 @@ constexpr u16 parse_flags(std::string_view letters)
     return flags;
 }
 
-// "ax,dx": general registers by their 16-bit names.
+// "ax,dx": general registers by their 16-bit names, those from R8 on by their numbers.
 constexpr u16 parse_registers(std::string_view names)
 {
-    constexpr std::string_view order[] = { "ax", "cx", "dx", "bx", "sp", "bp", "si", "di" };
+    constexpr std::string_view order[] = { "ax", "cx", "dx", "bx", "sp", "bp", "si", "di", "08", "09", "10", "11", "12", "13", "14", "15" };
     u16 registers = 0;
     for (std::size_t at = 0; at < names.size(); at += 3)
-        for (unsigned n = 0; n < 8; ++n)
+        for (unsigned n = 0; n < 16; ++n)
             if (names.substr(at, 2) == order[n])
                 registers |= static_cast<u16>(1u << n);
     if (registers == 0)
