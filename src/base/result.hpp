@@ -37,10 +37,12 @@ public:
     Result(Error error) : m_error(std::move(error)) {}
 
     bool ok() const { return m_value.has_value(); }
-    T& value() { return *m_value; }
-    T const& value() const { return *m_value; }
+    T& value() & { return *m_value; }
+    T const& value() const& { return *m_value; }
+    T value() && { return std::move(*m_value); } // by value, so that `for (auto& x : list().value())` does not dangle
     T release_value() { return std::move(*m_value); }
-    Error const& error() const { return *m_error; }
+    Error const& error() const& { return *m_error; }
+    Error error() && { return std::move(*m_error); }
     Error release_error() { return std::move(*m_error); }
 
 private:
@@ -56,7 +58,8 @@ public:
 
     bool ok() const { return !m_error.has_value(); }
     void release_value() {}
-    Error const& error() const { return *m_error; }
+    Error const& error() const& { return *m_error; }
+    Error error() && { return std::move(*m_error); }
     Error release_error() { return std::move(*m_error); }
 
 private:
@@ -71,11 +74,14 @@ Error make_error(int code, fmt::format_string<Arguments...> format, Arguments&&.
 
 } // namespace anyhyve
 
-// TRY(expression): the value of a Result, or return its error from this function.
-#define TRY(expression)                                                                                               \
+// TRY(expression): the value of a Result, or return its error from this function. The counter keeps one TRY inside another apart.
+#define TRY(expression) ANYHYVE_TRY_COUNTED(__COUNTER__, expression)
+#define ANYHYVE_TRY_COUNTED(number, expression) ANYHYVE_TRY_NUMBERED(number, expression)
+#define ANYHYVE_TRY_NUMBERED(number, expression) ANYHYVE_TRY_NAMED(try_result_##number, expression)
+#define ANYHYVE_TRY_NAMED(name, expression)                                                                           \
     __extension__({                                                                                                   \
-        auto try_result = (expression);                                                                               \
-        if (!try_result.ok())                                                                                         \
-            return try_result.release_error();                                                                        \
-        try_result.release_value();                                                                                   \
+        auto name = (expression);                                                                                     \
+        if (!name.ok())                                                                                               \
+            return name.release_error();                                                                              \
+        name.release_value();                                                                                         \
     })
