@@ -1,4 +1,4 @@
-// Builds the guest's CPUID table and answers from it.
+// Builds the guest's CPUID table. (Answers are given in cpuid_instruction.cpp, while the guest's vector registers are live.)
 #include "engine/soft/cpuid.hpp"
 
 #include <algorithm>
@@ -8,6 +8,7 @@
 #include "base/bits.hpp"
 #include "engine/soft/cpuid_features.hpp"
 #include "engine/soft/host_cpuid.hpp"
+#include "engine/soft/page_walk.hpp"
 #include "engine/soft/vendor.hpp"
 
 namespace anyhyve::soft {
@@ -16,7 +17,7 @@ namespace {
 
 constexpr u32 last_basic = 0x16, first_hypervisor = 0x40000000, hypervisor_timing = 0x40000010, first_extended = 0x80000000;
 constexpr u32 last_extended_intel = 0x80000008, last_extended_amd = 0x80000021;
-constexpr u32 leaf1_ecx_osxsave = 1u << 27, leaf1_ecx_x2apic = 1u << 21, leaf1_edx_htt = 1u << 28;
+constexpr u32 leaf1_ecx_x2apic = 1u << 21, leaf1_edx_htt = 1u << 28;
 
 u32& select(CpuidLeaf& leaf, CpuidRegister where)
 {
@@ -110,15 +111,6 @@ CpuidLeaf& Cpuid::row(u32 leaf, u32 subleaf)
     }
     m_rows.push_back({ leaf, subleaf, {} });
     return m_rows.back().value;
-}
-
-CpuidLeaf const* Cpuid::find(u32 leaf, u32 subleaf) const
-{
-    for (auto const& entry : m_rows) {
-        if (entry.leaf == leaf && entry.subleaf == subleaf)
-            return &entry.value;
-    }
-    return nullptr;
 }
 
 void Cpuid::add_features()
@@ -258,25 +250,6 @@ void Cpuid::add_limits()
     if (m_amd)
         extended = host_cpuid(first_extended);
     extended.eax = m_amd ? last_extended_amd : last_extended_intel;
-}
-
-CpuidLeaf Cpuid::query(Cpu const& cpu, u32 leaf, u32 subleaf) const
-{
-    bool const has_subleaves = leaf == 4 || leaf == 7 || leaf == 0xb || leaf == 0xd || leaf == 0x8000001d;
-    CpuidLeaf const* const entry = find(leaf, has_subleaves ? subleaf : 0);
-    if (entry == nullptr) {
-        if (leaf == 0xb) // levels beyond the last still tell who asks (SDM vol. 2A CPUID, leaf 0BH)
-            return { .eax = 0, .ebx = 0, .ecx = subleaf & 0xff, .edx = cpu.wires.id };
-        return {};
-    }
-    CpuidLeaf answer = *entry;
-    if (leaf == 1 && (cpu.cr4 & x86::cr4::osxsave))
-        answer.ecx |= leaf1_ecx_osxsave;
-    if (leaf == 0xd && subleaf == 0)
-        answer.ebx = host_vector_unit().standard_size(cpu.xcr0);
-    if (leaf == 0xd && subleaf == 1 && has(x86::Feature::xsavec))
-        answer.ebx = host_vector_unit().compacted_size(cpu.xcr0 | cpu.xss);
-    return answer;
 }
 
 } // namespace anyhyve::soft

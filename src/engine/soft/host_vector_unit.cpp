@@ -63,34 +63,4 @@ HostVectorUnit const& host_vector_unit()
     return s_unit;
 }
 
-u32 HostVectorUnit::standard_size(u64 components_present) const
-{
-    u32 size = xsave_image::extended;
-    for (unsigned n = 2; n < xcr0::component_count; ++n) {
-        if ((components_present & bit(n)) && components[n].offset + components[n].size > size)
-            size = components[n].offset + components[n].size;
-    }
-    return size;
-}
-
-u32 HostVectorUnit::compacted_offset(u64 components_present, unsigned wanted) const
-{
-    u32 offset = xsave_image::extended;
-    for (unsigned n = 2; n < wanted; ++n) {
-        if (!(components_present & bit(n)))
-            continue;
-        if (components[n].aligned)
-            offset = static_cast<u32>(align_up(offset, 64));
-        offset += components[n].size;
-    }
-    if (wanted < xcr0::component_count && components[wanted].aligned)
-        offset = static_cast<u32>(align_up(offset, 64));
-    return offset;
-}
-
-u32 HostVectorUnit::compacted_size(u64 components_present) const
-{
-    return compacted_offset(components_present, xcr0::component_count);
-}
-
 } // namespace anyhyve::soft

@@ -38,7 +38,8 @@ struct HostVectorUnit {
     u32 mxcsr_mask = 0xffff;
     std::array<Component, xcr0::component_count> components {};
 
-    // Bytes of an image with these components, header included.
+    // Bytes of an image with these components, header included. (These three are in extended_state_image.cpp: they run while the guest's
+    // vector registers are live.)
     u32 standard_size(u64 components_present) const;
     u32 compacted_size(u64 components_present) const;
     // Where component `n` (2 and up) starts in a compacted image that holds `components_present`.
