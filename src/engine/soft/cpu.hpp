@@ -76,6 +76,7 @@ struct alignas(64) Cpu {
     u64 arithmetic_flags = 0;       // lahf/seto image while flags are "in memory": AH in bits 8-15, OF in bit 0
     std::atomic<u32> poll { 0 };    // not 0: leave the block chain and look at `events`
     ModeBits mode = 0;
+    Cpu* self = this;
     u64 host_rsp = 0;
     u64 scratch[4] {};
     std::array<x86::SegmentRegister, 6> segments {}; // by x86::Segment; limit in bytes, inclusive; base 0 for flat 64-bit ES CS SS DS
@@ -108,6 +109,21 @@ struct alignas(64) Cpu {
     PendingFault fault;
     RunExit exit_reason = RunExit::kicked;
 
+    // --- the runtime's own (runtime.cpp) ---
+    bool stepping = false;          // the block that runs now is one instruction long, and the dispatcher looks at what follows
+    bool step_trap = false;         // RFLAGS.TF was set when it began
+    bool step_once = false;         // leave run() after it (Vcpu::step)
+    bool leaving = false;           // exit_reason is set
+    struct OperandBounce {          // a memory operand that generated code cannot reach directly, copied here
+        enum class Kind : u8 { none, pieces, leave_after };
+        Kind kind = Kind::none;
+        u32 first_size = 0, size = 0;
+        u64 physical[2] {};
+        u8* host[2] {};             // nullptr: device memory
+        u8* data = nullptr;         // within `buffer`, as misaligned as the operand
+    } operand;
+    alignas(64) std::array<u8, 192> operand_buffer {};
+
     // --- events from other threads ---
     enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64 };
     std::atomic<u32> events { 0 };
@@ -115,6 +131,9 @@ struct alignas(64) Cpu {
 
     VcpuWires wires;
     class Mmu* mmu = nullptr;
+    class Translator* translator = nullptr;
+    struct Thunks const* thunks = nullptr;
+    struct RuntimeStatistics* statistics = nullptr;
 
     // The guest's vector state while C++ code that may use vector registers runs (see vector_state.hpp).
     alignas(64) std::array<u8, CpuState::xsave_size> xsave {};

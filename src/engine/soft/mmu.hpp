@@ -2,13 +2,14 @@
 // All of it is compiled for general registers only, so guest vector state stays where it is.
 #pragma once
 
+#include "engine/soft/code_cache.hpp"
 #include "engine/soft/cpu.hpp"
 
 namespace anyhyve::soft {
 
 class Mmu {
 public:
-    explicit Mmu(Cpu& cpu) : m_cpu(cpu) {}
+    Mmu(Cpu& cpu, CodeCache& cache) : m_cpu(cpu), m_cache(cache) {}
 
     // Linear addresses; `size` up to 64 bytes (copy_in/copy_out: any, by pages). In 64-bit code the caller has checked that the address
     // is canonical (or uses *_segment below). A write that crosses a page checks both pages first: all or nothing.
@@ -54,8 +55,63 @@ public:
     u64 port_in(u16 port, unsigned width);
     void port_out(u16 port, unsigned width, u64 value);
 
+    // Where one page's worth of a linear access ends up: RAM, or something on the memory bus.
+    struct Target {
+        u8* host = nullptr;      // nullptr: no RAM
+        u64 physical = 0;        // of the first byte
+        bool watched = false;    // RAM that code was translated from: a write must tell the cache
+    };
+    // [linear, linear+1): walks, sets A/D bits, and fills the look-aside table when plain accesses may follow.
+    Outcome resolve(u64 linear, Access, TlbIndex, Target&);
+    TlbIndex tlb_for(Rights) const;
+    u64 linear_mask() const { return m_cpu.long_mode() ? ~u64 { 0 } : 0xffffffff; }
+    // Device memory, through the bus, in pieces of 1, 2, 4 or 8 bytes, with the guest's vector state put away.
+    void read_device(u64 physical, void* to, unsigned size);
+    void write_device(u64 physical, void const* from, unsigned size);
+    // Translated code in [physical, physical+size) is dropped.
+    void note_write(u64 physical, unsigned size);
+    CodeCache& cache() { return m_cache; }
+
+    // Where code at `linear` lies, under the current privilege: fills the code look-aside table, whose word for that page is `guard`.
+    Outcome fetch_page(u64 linear, u64& physical, u64& guard);
+    static u64 code_guard(u64 linear, u64 physical) { return (linear >> 12) << 28 | physical >> 12; }
+
+    struct Statistics {
+        u64 tlb_misses = 0, page_walks = 0, device_reads = 0, device_writes = 0, flushes_all = 0, flushes_non_global = 0, flushes_page = 0, odd_operands = 0, code_writes = 0;
+    };
+    Statistics& statistics() { return m_statistics; }
+
 private:
+    // Slots filled since the last flush, so that a flush touches only those. Overflow: the whole table goes.
+    struct FillLog {
+        static constexpr unsigned capacity = tlb_entries;
+        std::array<u16, capacity> slots;
+        unsigned count = 0;
+        bool overflow = false;
+        void add(unsigned slot)
+        {
+            if (count < capacity)
+                slots[count++] = static_cast<u16>(slot);
+            else
+                overflow = true;
+        }
+    };
+    void fill(u64 linear, Access, TlbIndex, struct Translation const&, u8* host, bool watched);
+    void flush_log(FillLog&, TlbIndex);
+    void flush_code_log(FillLog&, TlbIndex);
+    void clear_tables();
+    Outcome segment_fault(x86::Segment);
+    void access_pieces(u64 physical, u8* bytes, unsigned size, Access);
+
     Cpu& m_cpu;
+    CodeCache& m_cache;
+    std::array<FillLog, tlb_index_count> m_filled {}, m_filled_global {};
+    std::array<FillLog, tlb_index_count> m_code_filled {}, m_code_filled_global {};
+    u64 m_large_regions = 0; // a bit per hash of 2 MiB regions that were filled from 2 MiB pages
+    u64 m_huge_regions = 0;  // a bit per hash of 1 GiB regions that were filled from larger ones
+    void note_page_size(u64 linear, struct Translation const&);
+    void flush_range(u64 first, u64 size);
+    Statistics m_statistics;
 };
 
 } // namespace anyhyve::soft

@@ -1,0 +1,310 @@
+// The cache of translated code: see code_cache.hpp.
+#include "engine/soft/code_cache.hpp"
+
+#include <algorithm>
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.hpp"
+
+namespace anyhyve::soft {
+
+Result<std::unique_ptr<CodeCache>> CodeCache::create(GuestMemory& memory)
+{
+    std::unique_ptr<CodeCache> cache(new CodeCache(memory));
+    TRY(cache->map());
+    return cache;
+}
+
+Result<void> CodeCache::map()
+{
+    int const file = memfd_create("anyhyve-code", MFD_CLOEXEC);
+    if (file < 0)
+        return Error::from_errno(errno, "code cache");
+    if (ftruncate(file, code_size) != 0) {
+        close(file);
+        return Error::from_errno(errno, "code cache");
+    }
+    // SAFETY: fresh mappings of a file that only we hold; one is never executable, the other never writable.
+    void* const writable = mmap(nullptr, code_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    void* const executable = mmap(nullptr, code_size, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
+    int const code_error = errno;
+    close(file);
+    if (writable == MAP_FAILED || executable == MAP_FAILED)
+        return Error::from_errno(code_error, "code cache (is executable memory forbidden here?)");
+    m_writable = m_code_next = m_code_floor = static_cast<u8*>(writable);
+    m_executable_delta = static_cast<u8*>(executable) - static_cast<u8*>(writable);
+
+    // Below 2 GiB, so that generated code names a record with 32 bits.
+    void* const records = mmap(nullptr, record_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
+    m_page_count = m_memory.size() / GuestMemory::page_size;
+    void* const pages = mmap(nullptr, m_page_count * sizeof(PageInfo), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (records == MAP_FAILED || pages == MAP_FAILED)
+        return Error::from_errno(errno, "code cache records");
+    m_records = static_cast<u8*>(records);
+    // SAFETY: zero-filled anonymous memory is a valid array of PageInfo with all members zero.
+    m_pages = static_cast<PageInfo*>(pages);
+    m_hash.resize(hash_size);
+    return {};
+}
+
+CodeCache::~CodeCache()
+{
+    if (m_writable) {
+        munmap(m_writable, code_size);
+        munmap(m_writable + m_executable_delta, code_size);
+    }
+    if (m_records)
+        munmap(m_records, record_size);
+    if (m_pages)
+        munmap(m_pages, m_page_count * sizeof(PageInfo));
+}
+
+void CodeCache::remove_cpu(Cpu& cpu)
+{
+    std::erase(m_cpus, &cpu);
+}
+
+CodeCache::PageInfo* CodeCache::page(u64 physical) const
+{
+    if (!m_memory.is_ram(Gpa(physical)))
+        return nullptr;
+    return &m_pages[m_memory.offset_of(Gpa(physical)) / GuestMemory::page_size];
+}
+
+u64 CodeCache::lines_of(u64 physical, u64 size)
+{
+    u64 const first = (physical & 0xfff) / line_size;
+    u64 const last = std::min<u64>((physical & 0xfff) + size - 1, 0xfff) / line_size;
+    return bits(~u64 { 0 }, static_cast<unsigned>(last - first), 0) << first;
+}
+
+Block* CodeCache::find(u64 physical, u64 rip, ModeBits mode) const
+{
+    for (Block* block = m_hash[hash(physical, rip)]; block; block = block->next_in_hash) {
+        if (block->physical == physical && block->rip == rip && block->mode == mode)
+            return block;
+    }
+    return nullptr;
+}
+
+void CodeCache::watch(u64 physical, u64 size)
+{
+    PageInfo* const info = page(physical);
+    if (!info)
+        return;
+    if (info->lines == 0)
+        forget_writable(physical);
+    info->lines |= lines_of(physical, size);
+}
+
+void CodeCache::insert(Block& block)
+{
+    Block*& bucket = m_hash[hash(block.physical, block.rip)];
+    block.next_in_hash = bucket;
+    bucket = &block;
+    if (PageInfo* const info = page(block.physical)) {
+        block.next_in_page = info->blocks;
+        info->blocks = &block;
+    }
+    if (block.crosses_page) {
+        if (PageInfo* const info = page(block.second_physical)) {
+            block.next_in_second_page = info->tails;
+            info->tails = &block;
+        }
+    }
+    m_by_code.push_back(&block);
+}
+
+bool CodeCache::invalidate(u64 physical, u64 size)
+{
+    bool any = false;
+    while (size != 0) {
+        u64 const here = std::min<u64>(size, 0x1000 - (physical & 0xfff));
+        PageInfo* const info = page(physical);
+        if (info && info->lines != 0)
+            any |= invalidate_page(physical, lines_of(physical, here));
+        physical += here;
+        size -= here;
+    }
+    return any;
+}
+
+bool CodeCache::invalidate_page(u64 physical, u64 lines)
+{
+    PageInfo& info = *page(physical);
+    if ((info.lines & lines) == 0)
+        return false;
+    bool any = false;
+    for (Block *block = info.blocks, *next; block; block = next) {
+        next = block->next_in_page;
+        if (lines_of(block->physical, block->guest_size) & lines) {
+            kill(*block);
+            any = true;
+        }
+    }
+    for (Block *block = info.tails, *next; block; block = next) {
+        next = block->next_in_second_page;
+        u64 const tail = (block->physical & 0xfff) + block->guest_size - 0x1000;
+        if (lines_of(block->second_physical & ~u64 { 0xfff }, tail) & lines) {
+            kill(*block);
+            any = true;
+        }
+    }
+    recompute_lines(physical);
+    return any;
+}
+
+void CodeCache::recompute_lines(u64 physical)
+{
+    PageInfo& info = *page(physical);
+    info.lines = 0;
+    for (Block* block = info.blocks; block; block = block->next_in_page)
+        info.lines |= lines_of(block->physical, block->guest_size);
+    for (Block* block = info.tails; block; block = block->next_in_second_page)
+        info.lines |= lines_of(block->second_physical & ~u64 { 0xfff }, (block->physical & 0xfff) + block->guest_size - 0x1000);
+}
+
+void CodeCache::kill(Block& block)
+{
+    block.valid = false;
+    remove_from_hash(block);
+    remove_from_page(block);
+    while (block.incoming)
+        unlink(*block.incoming);
+    for (Cpu* cpu : m_cpus) {
+        auto& entry = cpu->jump_cache[block.rip & (jump_cache_entries - 1)];
+        if (entry.rip == block.rip)
+            entry.rip = ~u64 { 0 };
+    }
+    ++m_statistics.blocks_invalidated;
+}
+
+void CodeCache::remove_from_hash(Block& block)
+{
+    for (Block** place = &m_hash[hash(block.physical, block.rip)]; *place; place = &(*place)->next_in_hash) {
+        if (*place == &block) {
+            *place = block.next_in_hash;
+            return;
+        }
+    }
+}
+
+void CodeCache::remove_from_page(Block& block)
+{
+    if (PageInfo* const info = page(block.physical)) {
+        for (Block** place = &info->blocks; *place; place = &(*place)->next_in_page) {
+            if (*place == &block) {
+                *place = block.next_in_page;
+                break;
+            }
+        }
+    }
+    if (!block.crosses_page)
+        return;
+    if (PageInfo* const info = page(block.second_physical)) {
+        for (Block** place = &info->tails; *place; place = &(*place)->next_in_second_page) {
+            if (*place == &block) {
+                *place = block.next_in_second_page;
+                break;
+            }
+        }
+    }
+}
+
+// From now on every store to this page must be seen.
+void CodeCache::forget_writable(u64 physical)
+{
+    u8 const* const host = m_memory.range(Gpa(physical & ~u64 { 0xfff }), 1);
+    for (Cpu* cpu : m_cpus) {
+        for (auto& table : cpu->tlb) {
+            for (auto& entry : table) {
+                if (entry.write_tag != ~u64 { 0 } && entry.write_tag + entry.addend == reinterpret_cast<std::uintptr_t>(host))
+                    entry.write_tag = ~u64 { 0 };
+            }
+        }
+    }
+}
+
+void CodeCache::link(Edge& edge, Block& block, u8 const* entry)
+{
+    edge.to = &block;
+    edge.next_incoming = block.incoming;
+    block.incoming = &edge;
+    // SAFETY: the four bytes lie within one cache line, so another vCPU sees the old or the new jump.
+    __atomic_store_n(reinterpret_cast<i32*>(edge.displacement), static_cast<i32>(entry - executable(edge.displacement + 4)), __ATOMIC_RELEASE);
+    ++m_statistics.edges_linked;
+}
+
+void CodeCache::unlink(Edge& edge)
+{
+    for (Edge** place = &edge.to->incoming; *place; place = &(*place)->next_incoming) {
+        if (*place == &edge) {
+            *place = edge.next_incoming;
+            break;
+        }
+    }
+    edge.to = nullptr;
+    __atomic_store_n(reinterpret_cast<i32*>(edge.displacement), static_cast<i32>(edge.stub - (edge.displacement + 4)), __ATOMIC_RELEASE);
+    ++m_statistics.edges_unlinked;
+}
+
+u8* CodeCache::code_space(u64 wanted)
+{
+    if (m_code_next + wanted > m_writable + code_size)
+        return nullptr;
+    return m_code_next;
+}
+
+void CodeCache::commit_code(u8* end)
+{
+    m_code_next = std::min(m_writable + align_up(static_cast<u64>(end - m_writable), 16), m_writable + code_size);
+}
+
+bool CodeCache::contains(u8 const* code) const
+{
+    return code >= m_writable + m_executable_delta && code < m_code_next + m_executable_delta;
+}
+
+Block* CodeCache::block_at(u8 const* code) const
+{
+    auto const after = std::upper_bound(m_by_code.begin(), m_by_code.end(), code, [](u8 const* address, Block const* block) { return address < block->code_begin; });
+    if (after == m_by_code.begin())
+        return nullptr;
+    Block* const block = *(after - 1);
+    return code < block->code_end ? block : nullptr;
+}
+
+void* CodeCache::allocate(u64 size, u64 alignment)
+{
+    u64 const place = align_up(m_record_next, alignment);
+    if (place + size > record_size)
+        return nullptr;
+    m_record_next = place + size;
+    return m_records + place;
+}
+
+bool CodeCache::has_room() const
+{
+    return record_size - m_record_next > 256 * KiB && m_code_next + 128 * KiB < m_writable + code_size;
+}
+
+void CodeCache::drop_everything()
+{
+    for (Block* block : m_by_code) {
+        for (u64 physical : { block->physical, block->crosses_page ? block->second_physical : block->physical }) {
+            if (PageInfo* const info = page(physical))
+                *info = {};
+        }
+    }
+    std::fill(m_hash.begin(), m_hash.end(), nullptr);
+    m_by_code.clear();
+    m_code_next = m_code_floor;
+    m_record_next = 0;
+    for (Cpu* cpu : m_cpus)
+        cpu->jump_cache.fill({});
+    ++m_statistics.flushes;
+}
+
+} // namespace anyhyve::soft

@@ -1,0 +1,109 @@
+// Translated blocks of one machine: their code, their records, and which guest memory they were made from.
+// The code lives in one file mapped twice, writable and executable, never both at one address. When either part is full everything
+// is dropped at once. Threads: all calls under lock(), except watched(), which any thread may ask.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/result.hpp"
+#include "engine/soft/block.hpp"
+
+namespace anyhyve::soft {
+
+struct CacheStatistics {
+    u64 blocks_translated = 0, instructions_translated = 0, guest_bytes = 0, host_bytes = 0;
+    u64 blocks_invalidated = 0, edges_linked = 0, edges_unlinked = 0, flushes = 0;
+};
+
+class CodeCache {
+public:
+    static constexpr u64 code_size = 16 * MiB;
+    static constexpr u64 record_size = 16 * MiB;
+    static constexpr u64 line_size = 64; // granularity of "translated from here"
+
+    static Result<std::unique_ptr<CodeCache>> create(GuestMemory&);
+    ~CodeCache();
+    CodeCache(CodeCache const&) = delete;
+    CodeCache& operator=(CodeCache const&) = delete;
+
+    std::mutex& lock() { return m_lock; }
+    void add_cpu(Cpu& cpu) { m_cpus.push_back(&cpu); }
+    void remove_cpu(Cpu&);
+
+    Block* find(u64 physical, u64 rip, ModeBits) const;
+    // The block becomes visible; its pages are watched from here on.
+    void insert(Block&);
+    // Marks the lines as translated before their bytes are read, so that a store cannot slip between.
+    void watch(u64 physical, u64 size);
+    bool watched(u64 physical) const { return page(physical) && page(physical)->lines != 0; }
+    // Guest memory changed: blocks made from it are dropped. True when there were any.
+    bool invalidate(u64 physical, u64 size);
+    void drop_everything();
+
+    // Points an edge's jump at a block, or back at its stub.
+    void link(Edge&, Block&, u8 const* entry);
+    void unlink(Edge&);
+
+    // Space for the next block; nullptr when the cache must be dropped first.
+    u8* code_space(u64 wanted);
+    void commit_code(u8* end);
+    u8* executable(u8* writable) const { return writable + m_executable_delta; }
+    u8* writable(u8* executable) const { return executable - m_executable_delta; }
+    bool contains(u8 const* executable) const;
+    // The block whose code holds this executable address.
+    Block* block_at(u8 const* executable) const;
+    // Everything allocated or generated so far survives drop_everything(): the thunks.
+    void keep_code_so_far() { m_code_floor = m_code_next; }
+
+    // Records; nullptr when full. Zero-initialised by their constructors.
+    template<typename T>
+    T* make()
+    {
+        void* const place = allocate(sizeof(T) * 1, alignof(T));
+        return place ? new (place) T() : nullptr;
+    }
+    void* allocate(u64 size, u64 alignment);
+    bool has_room() const;
+
+    CacheStatistics& statistics() { return m_statistics; }
+    u64 code_used() const { return static_cast<u64>(m_code_next - m_code_floor); }
+
+private:
+    struct PageInfo {
+        u64 lines = 0; // bit n: bytes 64n.. of the page were translated
+        Block* blocks = nullptr;
+        Block* tails = nullptr; // blocks that end here, from the page before
+    };
+    static constexpr unsigned hash_size = 1 << 15;
+
+    explicit CodeCache(GuestMemory& memory) : m_memory(memory) {}
+    Result<void> map();
+    static u64 lines_of(u64 physical, u64 size);
+    static unsigned hash(u64 physical, u64 rip) { return static_cast<unsigned>((physical >> 2 ^ physical >> 15 ^ rip >> 12) & (hash_size - 1)); }
+    PageInfo* page(u64 physical) const;
+    bool invalidate_page(u64 physical, u64 lines);
+    void kill(Block&);
+    void remove_from_hash(Block&);
+    void remove_from_page(Block&);
+    void recompute_lines(u64 physical);
+    void forget_writable(u64 physical);
+
+    GuestMemory& m_memory;
+    std::mutex m_lock;
+    std::vector<Cpu*> m_cpus;
+    u8* m_writable = nullptr;
+    std::ptrdiff_t m_executable_delta = 0;
+    u8* m_code_next = nullptr;
+    u8* m_code_floor = nullptr;
+    u8* m_records = nullptr;
+    u64 m_record_next = 0;
+    PageInfo* m_pages = nullptr; // one per page of RAM, sparse
+    u64 m_page_count = 0;
+    std::vector<Block*> m_hash;
+    std::vector<Block*> m_by_code; // in the order of their code
+    CacheStatistics m_statistics;
+};
+
+} // namespace anyhyve::soft

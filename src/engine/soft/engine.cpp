@@ -1,0 +1,44 @@
+// The software engine of one machine: its code cache, and the watch on guest memory.
+#include "engine/soft/engine.hpp"
+
+#include "engine/soft/vcpu.hpp"
+
+namespace anyhyve::soft {
+
+namespace {
+
+class SoftEngine : public Engine, public MemoryWatcher {
+public:
+    SoftEngine(GuestMemory& memory, std::unique_ptr<CodeCache> cache)
+        : m_memory(memory), m_cache(std::move(cache)), m_thunks(Thunks::generate(*m_cache))
+    {
+        m_memory.set_watcher(this);
+    }
+    ~SoftEngine() override { m_memory.set_watcher(nullptr); }
+
+    std::string name() const override { return "soft"; }
+    Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuWires const& wires) override
+    {
+        return std::unique_ptr<Vcpu>(std::make_unique<SoftVcpu>(wires, *m_cache, m_thunks));
+    }
+    void memory_written(Gpa address, u64 size) override
+    {
+        std::lock_guard lock(m_cache->lock());
+        m_cache->invalidate(address.value(), size);
+    }
+
+private:
+    GuestMemory& m_memory;
+    std::unique_ptr<CodeCache> m_cache;
+    Thunks m_thunks;
+};
+
+} // namespace
+
+Result<std::unique_ptr<Engine>> create_engine(GuestMemory& memory)
+{
+    auto cache = TRY(CodeCache::create(memory));
+    return std::unique_ptr<Engine>(std::make_unique<SoftEngine>(memory, std::move(cache)));
+}
+
+} // namespace anyhyve::soft

@@ -1,0 +1,440 @@
+// Guest linear memory: look-aside tables, the slow way, device memory, flushes.
+#include "engine/soft/mmu.hpp"
+
+#include "base/bits.hpp"
+#include "engine/soft/mode.hpp"
+#include "engine/soft/page_walk.hpp"
+#include "engine/soft/vector_state.hpp"
+
+namespace anyhyve::soft {
+
+namespace {
+
+// Copies without the C library, whose versions use vector registers.
+inline void copy_bytes(void* to, void const* from, u64 count)
+{
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+}
+
+// A value of a power-of-two size in one access, so that another vCPU never sees half of it.
+inline void copy_out(u8* host, void const* from, unsigned size)
+{
+    switch (size) {
+    case 1: __builtin_memcpy(host, from, 1); return;
+    case 2: __builtin_memcpy(host, from, 2); return;
+    case 4: __builtin_memcpy(host, from, 4); return;
+    case 8: __builtin_memcpy(host, from, 8); return;
+    default: copy_bytes(host, from, size);
+    }
+}
+inline void copy_in(void* to, u8 const* host, unsigned size)
+{
+    switch (size) {
+    case 1: __builtin_memcpy(to, host, 1); return;
+    case 2: __builtin_memcpy(to, host, 2); return;
+    case 4: __builtin_memcpy(to, host, 4); return;
+    case 8: __builtin_memcpy(to, host, 8); return;
+    default: copy_bytes(to, host, size);
+    }
+}
+
+constexpr u64 page_mask = ~u64 { 0xfff };
+inline unsigned slot_of(u64 linear) { return static_cast<unsigned>(linear >> 12) & (tlb_entries - 1); }
+inline unsigned code_slot_of(u64 linear) { return static_cast<unsigned>(linear >> 12) & (code_tlb_entries - 1); }
+inline u64 region_bit(u64 linear) { return bit(static_cast<unsigned>((linear >> 21) ^ (linear >> 27)) & 63); }
+inline u64 huge_region_bit(u64 linear) { return bit(static_cast<unsigned>((linear >> 30) ^ (linear >> 36)) & 63); }
+
+} // namespace
+
+TlbIndex Mmu::tlb_for(Rights rights) const
+{
+    return rights == Rights::current ? mode::tlb(m_cpu.mode) : m_cpu.cpl == 3 ? tlb_supervisor : mode::tlb(m_cpu.mode);
+}
+
+void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& translation, u8* host, bool watched)
+{
+    TlbEntry& entry = m_cpu.tlb[index][slot_of(linear)];
+    u64 const page = linear & page_mask;
+    // SAFETY: only the number is kept; generated code adds it to addresses of this page alone.
+    u64 const addend = reinterpret_cast<std::uintptr_t>(host) - page;
+    bool const same = entry.addend == addend && (entry.read_tag == page || entry.write_tag == page);
+    if (!same)
+        entry = {};
+    entry.addend = addend;
+    if (m_cpu.mode & (mode::watch_data | mode::alignment_check))
+        return;
+    entry.read_tag = page;
+    if (!watched && translation.dirty && translation.writable)
+        entry.write_tag = page;
+    static_cast<void>(access);
+    if (same)
+        return;
+    (translation.global ? m_filled_global : m_filled)[index].add(slot_of(linear));
+    note_page_size(linear, translation);
+}
+
+Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
+{
+    TlbEntry const& entry = m_cpu.tlb[index][slot_of(linear)];
+    u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
+    if (access != Access::fetch && tag == (linear & page_mask)) {
+        // SAFETY: the tables hold only what fill() put there: RAM of this page.
+        target.host = reinterpret_cast<u8*>(linear + entry.addend);
+        target.watched = false;
+        return Outcome::next;
+    }
+    Translation translation;
+    ++m_statistics.page_walks;
+    STEP(walk_pages(m_cpu, linear, access, index, translation));
+    target.physical = translation.physical | (linear & 0xfff);
+    u8* const page = m_cpu.wires.memory->range(Gpa(translation.physical), 0x1000);
+    target.host = page ? page + (linear & 0xfff) : nullptr;
+    target.watched = page && m_cache.watched(translation.physical);
+    if (page && access != Access::fetch)
+        fill(linear, access, index, translation, page, target.watched);
+    return Outcome::next;
+}
+
+Outcome Mmu::read(u64 linear, void* to, unsigned size, Rights rights)
+{
+    TlbIndex const index = tlb_for(rights);
+    unsigned const first = static_cast<unsigned>(std::min<u64>(size, 0x1000 - (linear & 0xfff)));
+    Target a, b;
+    STEP(resolve(linear, Access::read, index, a));
+    if (first < size)
+        STEP(resolve((linear + first) & linear_mask(), Access::read, index, b));
+    a.host ? copy_in(to, a.host, first) : read_device(a.physical, to, first);
+    if (first < size) {
+        u8* const rest = static_cast<u8*>(to) + first;
+        b.host ? copy_in(rest, b.host, size - first) : read_device(b.physical, rest, size - first);
+    }
+    return Outcome::next;
+}
+
+Outcome Mmu::write(u64 linear, void const* from, unsigned size, Rights rights)
+{
+    TlbIndex const index = tlb_for(rights);
+    unsigned const first = static_cast<unsigned>(std::min<u64>(size, 0x1000 - (linear & 0xfff)));
+    Target a, b;
+    STEP(resolve(linear, Access::write, index, a));
+    if (first < size)
+        STEP(resolve((linear + first) & linear_mask(), Access::write, index, b));
+    auto put = [this](Target const& target, void const* bytes, unsigned count) {
+        if (!target.host)
+            return write_device(target.physical, bytes, count);
+        copy_out(target.host, bytes, count);
+        if (target.watched)
+            note_write(target.physical, count);
+    };
+    put(a, from, first);
+    if (first < size)
+        put(b, static_cast<u8 const*>(from) + first, size - first);
+    return Outcome::next;
+}
+
+Outcome Mmu::probe(u64 linear, unsigned size, Access access, Rights rights)
+{
+    TlbIndex const index = tlb_for(rights);
+    Target target;
+    STEP(resolve(linear, access, index, target));
+    u64 const last = (linear + size - 1) & linear_mask();
+    // A range of more than two pages is probed page by page.
+    for (u64 page = (linear & page_mask) + 0x1000; (last & page_mask) != (linear & page_mask); page += 0x1000) {
+        STEP(resolve(page & linear_mask(), access, index, target));
+        if ((page & linear_mask() & page_mask) == (last & page_mask))
+            break;
+    }
+    return Outcome::next;
+}
+
+Outcome Mmu::host_pointer(u64 linear, unsigned size, Access access, u8*& host)
+{
+    Target target;
+    STEP(resolve(linear, access, tlb_for(Rights::current), target));
+    host = target.host;
+    if (host && target.watched && access == Access::write)
+        note_write(target.physical, size);
+    return Outcome::next;
+}
+
+void Mmu::note_write(u64 physical, unsigned size)
+{
+    std::lock_guard guard(m_cache.lock());
+    ++m_statistics.code_writes;
+    m_cache.invalidate(physical, size);
+}
+
+// --- device memory ---
+
+void Mmu::access_pieces(u64 physical, u8* bytes, unsigned size, Access access)
+{
+    VectorStateGuard guard(m_cpu);
+    while (size != 0) {
+        unsigned width = 8;
+        while (width > size || (physical & (width - 1)) != 0)
+            width /= 2;
+        u64 value = 0;
+        if (access == Access::write) {
+            __builtin_memcpy(&value, bytes, 8 > size ? size : 8);
+            value &= mask_of_bytes(width);
+            m_cpu.wires.mmio->write(physical, width, value);
+        } else {
+            m_cpu.wires.mmio->read(physical, width, value);
+            copy_in(bytes, reinterpret_cast<u8 const*>(&value), width);
+        }
+        physical += width;
+        bytes += width;
+        size -= width;
+    }
+}
+
+void Mmu::read_device(u64 physical, void* to, unsigned size)
+{
+    ++m_statistics.device_reads;
+    access_pieces(physical, static_cast<u8*>(to), size, Access::read);
+}
+
+void Mmu::write_device(u64 physical, void const* from, unsigned size)
+{
+    ++m_statistics.device_writes;
+    access_pieces(physical, const_cast<u8*>(static_cast<u8 const*>(from)), size, Access::write);
+}
+
+u64 Mmu::port_in(u16 port, unsigned width)
+{
+    VectorStateGuard guard(m_cpu);
+    u64 value = 0;
+    m_cpu.wires.ports->read(port, width, value);
+    return value;
+}
+
+void Mmu::port_out(u16 port, unsigned width, u64 value)
+{
+    VectorStateGuard guard(m_cpu);
+    m_cpu.wires.ports->write(port, width, value);
+}
+
+// --- segmentation ---
+
+Outcome Mmu::segment_fault(x86::Segment segment)
+{
+    return raise_with_code(m_cpu, segment == x86::Segment::ss ? x86::vector::stack_fault : x86::vector::general_protection, 0);
+}
+
+static bool is_canonical(u64 linear)
+{
+    return static_cast<u64>(sign_extend(linear, 48)) == linear;
+}
+
+Outcome Mmu::linear_address(x86::Segment segment, u64 offset, unsigned size, Access access, u64& linear)
+{
+    using namespace x86;
+    SegmentRegister const& s = m_cpu.segment(segment);
+    if (m_cpu.code64()) {
+        linear = offset + (segment == Segment::fs || segment == Segment::gs ? s.base : 0);
+        if (!is_canonical(linear) || !is_canonical(linear + size - 1))
+            return segment_fault(segment);
+        return Outcome::next;
+    }
+    offset &= 0xffffffff;
+    linear = (s.base + offset) & 0xffffffff;
+    u64 const last = offset + size - 1;
+    if (m_cpu.real_mode() || m_cpu.virtual_8086())
+        return last <= s.limit ? Outcome::next : segment_fault(segment);
+    u32 const rights = s.access;
+    if ((rights & access::unusable) || !(rights & access::present))
+        return segment_fault(segment);
+    if (access == Access::write && ((rights & access::code) || !(rights & access::writable)))
+        return segment_fault(segment);
+    if (access == Access::read && (rights & access::code) && !(rights & access::readable))
+        return segment_fault(segment);
+    if (!(rights & access::code) && (rights & access::expand_down)) {
+        u64 const top = rights & access::big ? 0xffffffff : 0xffff;
+        return offset > s.limit && last <= top ? Outcome::next : segment_fault(segment);
+    }
+    return last <= s.limit ? Outcome::next : segment_fault(segment);
+}
+
+Outcome Mmu::read_segment(x86::Segment segment, u64 offset, void* to, unsigned size)
+{
+    u64 linear = 0;
+    STEP(linear_address(segment, offset, size, Access::read, linear));
+    return read(linear, to, size);
+}
+
+Outcome Mmu::write_segment(x86::Segment segment, u64 offset, void const* from, unsigned size)
+{
+    u64 linear = 0;
+    STEP(linear_address(segment, offset, size, Access::write, linear));
+    return write(linear, from, size);
+}
+
+u64 Mmu::effective_address(x86::Instruction const& insn) const
+{
+    u64 address = static_cast<u64>(insn.displacement);
+    if (insn.rip_relative)
+        address += m_cpu.next_rip;
+    if (insn.base != 0xff)
+        address += m_cpu.gpr[insn.base];
+    if (insn.index != 0xff && insn.index < 16)
+        address += m_cpu.gpr[insn.index] * insn.scale;
+    return address & mask_of_bytes(insn.address_size);
+}
+
+Outcome Mmu::operand_address(x86::Instruction const& insn, unsigned size, Access access, u64& linear)
+{
+    return linear_address(insn.segment, effective_address(insn), size, access, linear);
+}
+
+Outcome Mmu::read_rm(x86::Instruction const& insn, unsigned width, u64& value)
+{
+    value = 0;
+    if (!insn.has_memory) {
+        value = width == 1 ? m_cpu.byte_reg(insn.rm, insn.rex != 0) : m_cpu.reg(insn.rm, width);
+        return Outcome::next;
+    }
+    u64 linear = 0;
+    STEP(operand_address(insn, width, Access::read, linear));
+    return read(linear, &value, width);
+}
+
+Outcome Mmu::write_rm(x86::Instruction const& insn, unsigned width, u64 value)
+{
+    if (!insn.has_memory) {
+        width == 1 ? m_cpu.set_byte_reg(insn.rm, insn.rex != 0, static_cast<u8>(value)) : m_cpu.set_reg(insn.rm, width, value);
+        return Outcome::next;
+    }
+    u64 linear = 0;
+    STEP(operand_address(insn, width, Access::write, linear));
+    return write(linear, &value, width);
+}
+
+// --- code ---
+
+Outcome Mmu::fetch_page(u64 linear, u64& physical, u64& guard)
+{
+    TlbIndex const index = mode::tlb(m_cpu.mode);
+    // SMAP's exemption is about data: code is fetched with the supervisor's rights either way.
+    u64& word = m_cpu.code_tlb[index][code_slot_of(linear)];
+    if (word >> 28 == (linear >> 12 & (bit(36) - 1)) && word != ~u64 { 0 }) {
+        guard = word;
+        physical = (word & (bit(28) - 1)) << 12;
+        return Outcome::next;
+    }
+    Translation translation;
+    ++m_statistics.page_walks;
+    STEP(walk_pages(m_cpu, linear, Access::fetch, index, translation));
+    physical = translation.physical;
+    guard = word = code_guard(linear, physical);
+    (translation.global ? m_code_filled_global : m_code_filled)[index].add(code_slot_of(linear));
+    note_page_size(linear, translation);
+    return Outcome::next;
+}
+
+// --- flushes ---
+
+void Mmu::flush_log(FillLog& log, TlbIndex index)
+{
+    auto& table = m_cpu.tlb[index];
+    if (log.overflow) {
+        for (auto& entry : table)
+            entry.read_tag = entry.write_tag = ~u64 { 0 };
+    } else {
+        for (unsigned i = 0; i < log.count; ++i)
+            table[log.slots[i]].read_tag = table[log.slots[i]].write_tag = ~u64 { 0 };
+    }
+    log.count = 0;
+    log.overflow = false;
+}
+
+void Mmu::flush_code_log(FillLog& log, TlbIndex index)
+{
+    auto& table = m_cpu.code_tlb[index];
+    if (log.overflow) {
+        for (auto& word : table)
+            word = ~u64 { 0 };
+    } else {
+        for (unsigned i = 0; i < log.count; ++i)
+            table[log.slots[i]] = ~u64 { 0 };
+    }
+    log.count = 0;
+    log.overflow = false;
+}
+
+void Mmu::flush_non_global()
+{
+    ++m_statistics.flushes_non_global;
+    for (unsigned i = 0; i < tlb_index_count; ++i) {
+        flush_log(m_filled[i], static_cast<TlbIndex>(i));
+        flush_code_log(m_code_filled[i], static_cast<TlbIndex>(i));
+    }
+}
+
+void Mmu::flush_all()
+{
+    ++m_statistics.flushes_all;
+    for (unsigned i = 0; i < tlb_index_count; ++i) {
+        for (auto& entry : m_cpu.tlb[i])
+            entry.read_tag = entry.write_tag = ~u64 { 0 };
+        for (auto& word : m_cpu.code_tlb[i])
+            word = ~u64 { 0 };
+        m_filled[i].count = m_filled_global[i].count = m_code_filled[i].count = m_code_filled_global[i].count = 0;
+        m_filled[i].overflow = m_filled_global[i].overflow = m_code_filled[i].overflow = m_code_filled_global[i].overflow = false;
+    }
+    m_large_regions = m_huge_regions = 0;
+}
+
+void Mmu::note_page_size(u64 linear, Translation const& translation)
+{
+    if (translation.page_shift == 21)
+        m_large_regions |= region_bit(linear);
+    else if (translation.page_shift > 21)
+        m_huge_regions |= huge_region_bit(linear);
+}
+
+// Entries of [first, first+size), both powers of two times a page.
+void Mmu::flush_range(u64 first, u64 size)
+{
+    u64 const mask = ~(size - 1);
+    unsigned const slots = static_cast<unsigned>(std::min<u64>(size / 0x1000, tlb_entries));
+    for (unsigned i = 0; i < tlb_index_count; ++i) {
+        for (unsigned n = 0; n < slots; ++n) {
+            u64 const here = first + n * u64 { 0x1000 };
+            TlbEntry& entry = m_cpu.tlb[i][slot_of(here)];
+            if ((entry.read_tag & mask) == first || (entry.write_tag & mask) == first)
+                entry.read_tag = entry.write_tag = ~u64 { 0 };
+            u64& word = m_cpu.code_tlb[i][code_slot_of(here)];
+            if (((word >> 28 << 12) & mask & (bit(48) - 1)) == (first & (bit(48) - 1)))
+                word = ~u64 { 0 };
+        }
+    }
+}
+
+// INVLPG drops the whole page that holds the address, whatever its size; the tables hold 4 KiB pieces of it.
+void Mmu::flush_page(u64 linear)
+{
+    ++m_statistics.flushes_page;
+    if (m_huge_regions & huge_region_bit(linear))
+        flush_range(linear & ~(GiB - 1), GiB);
+    else if (m_large_regions & region_bit(linear))
+        flush_range(linear & ~(2 * MiB - 1), 2 * MiB);
+    else
+        flush_range(linear & page_mask, 0x1000);
+}
+
+bool Mmu::load_pdptes()
+{
+    return load_page_directory_pointers(m_cpu);
+}
+
+bool Mmu::translate_debug(u64 linear, Gpa& physical)
+{
+    PendingFault const kept = m_cpu.fault;
+    Translation translation;
+    bool const mapped = walk_pages(m_cpu, linear, Access::read, tlb_supervisor_user_access, translation, false) == Outcome::next;
+    m_cpu.fault = kept;
+    physical = Gpa(translation.physical | (linear & 0xfff));
+    return mapped;
+}
+
+} // namespace anyhyve::soft

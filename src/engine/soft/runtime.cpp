@@ -1,0 +1,465 @@
+// The engine's C++ half of running guest code: see runtime.hpp.
+#include "engine/soft/runtime.hpp"
+
+#include "base/bits.hpp"
+#include "engine/soft/flags.hpp"
+#include "engine/soft/mmu.hpp"
+#include "engine/soft/mode.hpp"
+#include "engine/soft/operations.hpp"
+#include "engine/soft/thunks.hpp"
+#include "engine/soft/translator.hpp"
+#include "engine/soft/vector_state.hpp"
+
+namespace anyhyve::soft {
+
+namespace {
+
+// Without the C library, whose versions use vector registers.
+void copy_bytes(void* to, void const* from, u64 count)
+{
+    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+}
+
+bool is_canonical(u64 linear)
+{
+    return static_cast<u64>(sign_extend(linear, 48)) == linear;
+}
+
+u64 code_linear(Cpu const& cpu, u64 rip)
+{
+    return cpu.code64() ? rip : (cpu.segment(x86::Segment::cs).base + rip) & 0xffffffff;
+}
+
+u8* leave(Cpu& cpu)
+{
+    return cpu.thunks->leave;
+}
+
+// --- finding the next block ---
+
+Outcome check_code_limit(Cpu& cpu)
+{
+    if (cpu.code64())
+        return is_canonical(cpu.rip) ? Outcome::next : raise_gp(cpu);
+    return cpu.rip <= cpu.segment(x86::Segment::cs).limit ? Outcome::next : raise_gp(cpu);
+}
+
+Outcome second_page_moved(Cpu& cpu, Block const& block, bool& moved)
+{
+    u64 physical = 0, guard = 0;
+    u64 const next_page = (code_linear(cpu, cpu.rip) & ~u64 { 0xfff }) + 0x1000;
+    STEP(cpu.mmu->fetch_page(next_page & cpu.mmu->linear_mask(), physical, guard));
+    moved = physical != (block.second_physical & ~u64 { 0xfff });
+    return Outcome::next;
+}
+
+Outcome translate_block(Cpu& cpu, u64 physical, ModeBits mode, Block*& block)
+{
+    VectorStateGuard guard(cpu);
+    if (!cpu.mmu->cache().has_room())
+        cpu.mmu->cache().drop_everything();
+    return cpu.translator->translate(physical, mode, block);
+}
+
+Outcome find_block(Cpu& cpu, Block*& block, u64& guard)
+{
+    STEP(check_code_limit(cpu));
+    u64 const linear = code_linear(cpu, cpu.rip);
+    u64 physical = 0;
+    STEP(cpu.mmu->fetch_page(linear, physical, guard));
+    physical |= linear & 0xfff;
+    ModeBits const mode = cpu.mode | (cpu.stepping ? mode::single_step : 0);
+    std::lock_guard lock(cpu.mmu->cache().lock());
+    block = cpu.mmu->cache().find(physical, cpu.rip, mode);
+    if (block && block->crosses_page) {
+        bool moved = false;
+        STEP(second_page_moved(cpu, *block, moved));
+        if (moved) {
+            cpu.mmu->cache().invalidate(physical, 1);
+            block = nullptr;
+        }
+    }
+    if (block)
+        return Outcome::next;
+    return translate_block(cpu, physical, mode, block);
+}
+
+constexpr u8 most_relinks = 16;
+
+// --- events between blocks ---
+
+constexpr u32 waking_events = Cpu::event_nmi | Cpu::event_init | Cpu::event_sipi | Cpu::event_kick | Cpu::event_exit;
+
+Outcome take_interrupt(Cpu& cpu)
+{
+    cpu.events.fetch_and(~u32 { Cpu::event_interrupt });
+    int vector = -1;
+    {
+        VectorStateGuard guard(cpu);
+        vector = cpu.wires.interrupts->acknowledge();
+        if (cpu.wires.interrupts->interrupt_pending())
+            cpu.events.fetch_or(Cpu::event_interrupt);
+    }
+    if (vector < 0)
+        return Outcome::next;
+    ++cpu.statistics->interrupts;
+    ++cpu.statistics->interrupts_by_vector[static_cast<u8>(vector)];
+    return deliver_interrupt(cpu, static_cast<u8>(vector), false);
+}
+
+// False: leave the generated code.
+bool take_events(Cpu& cpu)
+{
+    u32 const events = cpu.events.load(std::memory_order_acquire);
+    if (events & (Cpu::event_kick | Cpu::event_exit)) {
+        cpu.leaving = true;
+        return false;
+    }
+    if (events & (Cpu::event_init | Cpu::event_sipi)) {
+        cpu.leaving = true; // the run loop changes what the vCPU does
+        return false;
+    }
+    if ((events & Cpu::event_nmi) && !cpu.nmi_blocked) {
+        cpu.events.fetch_and(~u32 { Cpu::event_nmi });
+        if (deliver_interrupt(cpu, x86::vector::nmi, true) == Outcome::leave) {
+            cpu.leaving = true;
+            return false;
+        }
+        return true;
+    }
+    if ((events & Cpu::event_interrupt) && (cpu.rflags & x86::rflags::interrupt)) {
+        if (take_interrupt(cpu) == Outcome::leave) {
+            cpu.leaving = true;
+            return false;
+        }
+    }
+    return true;
+}
+
+bool deliver(Cpu& cpu)
+{
+    ++cpu.statistics->exceptions;
+    ++cpu.statistics->exceptions_by_vector[cpu.fault.vector & 31];
+    cpu.stepping = false;
+    cpu.interrupt_shadow = false;
+    if (deliver_fault(cpu) != Outcome::leave)
+        return true;
+    cpu.leaving = true;
+    return false;
+}
+
+// The instruction that ran alone is done: what TF, or a request for one step, wants now. False: leave.
+bool finish_step(Cpu& cpu)
+{
+    cpu.stepping = false;
+    if (cpu.step_trap && !cpu.interrupt_shadow) {
+        cpu.fault = { .vector = x86::vector::debug, .dr6 = bit(14) }; // DR6.BS
+        if (!deliver(cpu))
+            return false;
+    }
+    if (cpu.step_once) {
+        cpu.step_once = false;
+        cpu.exit_reason = RunExit::debug;
+        cpu.leaving = true;
+        return false;
+    }
+    return true;
+}
+
+// Flags are complete in cpu.rflags.
+u8* dispatch(Cpu& cpu)
+{
+    ++cpu.statistics->dispatches;
+    if (cpu.stepping && !finish_step(cpu))
+        return leave(cpu);
+    for (;;) {
+        if (cpu.leaving)
+            return leave(cpu);
+        if (!cpu.interrupt_shadow) {
+            cpu.poll.store(0, std::memory_order_relaxed);
+            if (cpu.events.load(std::memory_order_seq_cst) != 0 && !take_events(cpu))
+                return leave(cpu);
+        }
+        cpu.step_trap = (cpu.rflags & x86::rflags::tf) != 0;
+        cpu.stepping = cpu.step_trap || cpu.interrupt_shadow || cpu.step_once;
+        cpu.interrupt_shadow = false;
+        if (cpu.stepping)
+            ++cpu.statistics->steps;
+        Block* block = nullptr;
+        u64 guard = 0;
+        if (find_block(cpu, block, guard) == Outcome::next) {
+            split_flags(cpu);
+            return block->entry_memory;
+        }
+        if (!deliver(cpu))
+            return leave(cpu);
+    }
+}
+
+u8* deliver_and_dispatch(Cpu& cpu)
+{
+    if (!deliver(cpu))
+        return leave(cpu);
+    return dispatch(cpu);
+}
+
+// --- memory accesses ---
+
+u64 pointer_value(u8* host)
+{
+    // SAFETY: for r14 of generated code, which accesses site->size bytes there.
+    return reinterpret_cast<std::uintptr_t>(host);
+}
+
+// Jumps within a page stay right as long as the block runs at all; others check that the target's page still lies where it did.
+void link_edge(Cpu& cpu, Edge& edge, Block& block, u64 guard)
+{
+    CodeCache& cache = cpu.mmu->cache();
+    std::lock_guard lock(cache.lock());
+    bool const flags_matter = block.entry_host != block.entry_memory;
+    u8* const entry = edge.flags_in_memory ? block.entry_memory : block.entry_host;
+    if (edge.to == &block)
+        return; // its page was only missing from the code look-aside table, and is there again
+    if (edge.to)
+        cache.unlink(edge);
+    ++cpu.statistics->edge_links;
+    if (edge.same_page)
+        return cache.link(edge, block, entry);
+    if (++edge.relinks > most_relinks)
+        return;
+    constexpr u64 guard_size = 96;
+    u8* const start = cache.code_space(guard_size);
+    if (!start)
+        return;
+    Assembler a(start, start + guard_size);
+    bool const save = flags_matter && !edge.flags_in_memory;
+    if (save)
+        emit_save_flags(a, scratch_a);
+    TlbIndex const index = mode::tlb(block.mode);
+    unsigned const slot = static_cast<unsigned>(edge.target >> 12) & (code_tlb_entries - 1);
+    a.mov_imm(scratch_b, guard);
+    a.gs_arithmetic(Arithmetic::cmp, true, scratch_b, code_tlb_offset(index) + slot * 8);
+    JumpSite const moved = a.jump_forward(Condition::not_equal);
+    a.jump(cache.writable(save ? block.entry_memory : entry));
+    a.bind(moved);
+    // SAFETY: records lie below 2 GiB; the thunk gets the record's address.
+    a.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(&edge));
+    a.jump(cache.writable(cpu.thunks->link_memory));
+    ASSERT(!a.overflowed(), "a guard fits its space");
+    cache.commit_code(a.position());
+    cache.link(edge, block, cache.executable(start));
+}
+
+AccessResult access_fault(Cpu& cpu, AccessSite const& site)
+{
+    // Flags that are dead here are overwritten by the block before anything reads them, also after the handler has returned.
+    if (site.flags_in_memory)
+        merge_flags(cpu);
+    return { 0, deliver_and_dispatch(cpu) };
+}
+
+// The operand is in two pages, or on the bus.
+AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::Target const& first, Mmu::Target const& second, u32 first_size)
+{
+    auto& operand = cpu.operand;
+    ++cpu.mmu->statistics().odd_operands;
+    operand.kind = Cpu::OperandBounce::Kind::pieces;
+    operand.size = site.size;
+    operand.first_size = first_size;
+    operand.host[0] = first.host;
+    operand.host[1] = second.host;
+    operand.physical[0] = first.physical;
+    operand.physical[1] = second.physical;
+    operand.data = cpu.operand_buffer.data() + (linear & 63);
+    if (site.reads || site.access == Access::read) {
+        for (unsigned i = 0; i < (first_size < site.size ? 2u : 1u); ++i) {
+            u8* const to = operand.data + (i ? first_size : 0);
+            u32 const size = i ? site.size - first_size : first_size;
+            if (operand.host[i])
+                copy_bytes(to, operand.host[i], size);
+            else
+                cpu.mmu->read_device(operand.physical[i], to, size);
+        }
+    }
+    return { pointer_value(operand.data), site.access == Access::read ? site.resume : site.resume_copy };
+}
+
+AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site)
+{
+    ++cpu.statistics->slow_accesses;
+    if (site.alignment && (linear & (site.alignment - 1u))) {
+        static_cast<void>(raise_gp(cpu));
+        return access_fault(cpu, site);
+    }
+    if ((cpu.mode & mode::alignment_check) && site.size > 1 && site.size <= 8 && (linear & (bit(31u - static_cast<unsigned>(__builtin_clz(site.size))) - 1))) {
+        static_cast<void>(raise_with_code(cpu, x86::vector::alignment_check, 0));
+        return access_fault(cpu, site);
+    }
+    TlbIndex const index = mode::tlb(cpu.mode);
+    u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
+    u32 const first_size = site.size < room ? site.size : room;
+    Mmu::Target first, second;
+    if (cpu.mmu->resolve(linear, site.access, index, first) != Outcome::next)
+        return access_fault(cpu, site);
+    bool const crosses = first_size < site.size;
+    if (crosses && cpu.mmu->resolve((linear + first_size) & cpu.mmu->linear_mask(), site.access, index, second) != Outcome::next)
+        return access_fault(cpu, site);
+    if (!first.host || (crosses && (!second.host || second.host != first.host + first_size)))
+        return access_by_pieces(cpu, linear, site, first, second, first_size);
+    if (site.access == Access::write && (first.watched || second.watched)) {
+        if (first.watched)
+            cpu.mmu->note_write(first.physical, first_size);
+        if (second.watched)
+            cpu.mmu->note_write(second.physical, site.size - first_size);
+        if (!site.block->valid) {
+            // The rest of this block may be what is being overwritten: go on from the next instruction's new bytes.
+            cpu.operand.kind = Cpu::OperandBounce::Kind::leave_after;
+            return { pointer_value(first.host), site.resume_copy };
+        }
+    }
+    return { pointer_value(first.host), site.resume };
+}
+
+} // namespace
+
+extern "C" {
+
+AccessResult runtime_access(Cpu* cpu, u64 linear, AccessSite const* site)
+{
+    cpu->rip = site->rip;
+    cpu->next_rip = site->rip + site->length;
+    if (cpu->code64() && (!is_canonical(linear) || !is_canonical(linear + site->size - 1))) {
+        static_cast<void>(raise_with_code(*cpu, site->segment == x86::Segment::ss ? x86::vector::stack_fault : x86::vector::general_protection, 0));
+        return access_fault(*cpu, *site);
+    }
+    return access(*cpu, linear, *site);
+}
+
+AccessResult runtime_access_segmented(Cpu* cpu, u64 offset, AccessSite const* site)
+{
+    cpu->rip = site->rip;
+    cpu->next_rip = site->rip + site->length;
+    u64 linear = 0;
+    if (cpu->mmu->linear_address(site->segment, offset, site->size, site->access, linear) != Outcome::next)
+        return access_fault(*cpu, *site);
+    return access(*cpu, linear, *site);
+}
+
+u8* runtime_commit(Cpu* cpu, AccessSite const* site)
+{
+    auto const& operand = cpu->operand;
+    ++cpu->statistics->commits;
+    if (operand.kind == Cpu::OperandBounce::Kind::pieces) {
+        for (unsigned i = 0; i < (operand.first_size < operand.size ? 2u : 1u); ++i) {
+            u8 const* const from = operand.data + (i ? operand.first_size : 0);
+            u32 const size = i ? operand.size - operand.first_size : operand.first_size;
+            if (!operand.host[i]) {
+                cpu->mmu->write_device(operand.physical[i], from, size);
+                continue;
+            }
+            copy_bytes(operand.host[i], from, size);
+            if (cpu->mmu->cache().watched(operand.physical[i]))
+                cpu->mmu->note_write(operand.physical[i], size);
+        }
+    }
+    // Where the access is not the end of its instruction, the block runs on to its own end.
+    if (site->block->valid || !site->ends_instruction)
+        return site->resume_after;
+    cpu->rip = site->rip + site->length;
+    return cpu->thunks->dispatch_host;
+}
+
+u8* runtime_operation(Cpu* cpu, OperationSite const* site)
+{
+    merge_flags(*cpu);
+    ++cpu->statistics->operations;
+    cpu->rip = site->rip;
+    cpu->next_rip = site->rip + site->instruction.length;
+    if (!cpu->code64())
+        cpu->next_rip &= mode::code_size(cpu->mode) == x86::CodeSize::bits16 ? 0xffff : 0xffffffff;
+    ModeBits const mode = cpu->mode;
+    switch (site->execute(*cpu, site->instruction)) {
+    case Outcome::next:
+        cpu->rip = cpu->next_rip;
+        if (site->resume && site->block->valid && cpu->mode == mode && cpu->poll.load(std::memory_order_relaxed) == 0 && !cpu->interrupt_shadow && !cpu->stepping && !cpu->leaving) {
+            split_flags(*cpu);
+            return site->resume;
+        }
+        return dispatch(*cpu);
+    case Outcome::jump:
+        return dispatch(*cpu);
+    case Outcome::fault:
+        return deliver_and_dispatch(*cpu);
+    case Outcome::halt:
+        ++cpu->statistics->halts;
+        cpu->stepping = false;
+        cpu->halted = true;
+        return leave(*cpu);
+    case Outcome::leave:
+        cpu->leaving = true;
+        return leave(*cpu);
+    }
+    __builtin_unreachable();
+}
+
+// A known target, reached for the first time or after its page has moved: jump there, and next time directly.
+u8* runtime_link(Cpu* cpu, Edge* edge)
+{
+    merge_flags(*cpu);
+    cpu->rip = edge->target;
+    ++cpu->statistics->edge_misses;
+    if (cpu->stepping || cpu->poll.load(std::memory_order_relaxed) != 0 || !mode::linkable(cpu->mode) || !edge->from->valid)
+        return dispatch(*cpu);
+    Block* block = nullptr;
+    u64 guard = 0;
+    u64 const flushes = cpu->mmu->cache().statistics().flushes;
+    if (find_block(*cpu, block, guard) != Outcome::next)
+        return deliver_and_dispatch(*cpu);
+    split_flags(*cpu);
+    if (cpu->mmu->cache().statistics().flushes == flushes && !block->crosses_page)
+        link_edge(*cpu, *edge, *block, guard);
+    return block->entry_memory;
+}
+
+u8* runtime_jump(Cpu* cpu, u64 target)
+{
+    merge_flags(*cpu);
+    cpu->rip = target;
+    ++cpu->statistics->jump_misses;
+    if (cpu->stepping || cpu->poll.load(std::memory_order_relaxed) != 0)
+        return dispatch(*cpu);
+    Block* block = nullptr;
+    u64 guard = 0;
+    if (find_block(*cpu, block, guard) != Outcome::next)
+        return deliver_and_dispatch(*cpu);
+    if (mode::linkable(cpu->mode) && !block->crosses_page)
+        cpu->jump_cache[target & (jump_cache_entries - 1)] = { .rip = target, .guard = guard, .entry = pointer_value(block->entry_memory), .mode = cpu->mode };
+    split_flags(*cpu);
+    return block->entry_memory;
+}
+
+u8* runtime_dispatch(Cpu* cpu)
+{
+    merge_flags(*cpu);
+    return dispatch(*cpu);
+}
+
+u8* runtime_faulted(Cpu* cpu)
+{
+    merge_flags(*cpu);
+    return deliver_and_dispatch(*cpu);
+}
+
+} // extern "C"
+
+void run_generated_code(Cpu& cpu)
+{
+    load_vector_state(cpu);
+    u8* const entry = dispatch(cpu);
+    if (entry != cpu.thunks->leave)
+        cpu.thunks->enter(&cpu, entry);
+    save_vector_state(cpu);
+    reset_vector_unit();
+}
+
+} // namespace anyhyve::soft

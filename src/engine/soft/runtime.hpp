@@ -1,0 +1,36 @@
+// What generated code calls, through the thunks. Registers are in the Cpu; the arithmetic flags are in cpu.arithmetic_flags.
+// Each returns where to go on, an address of generated code. Compiled for general registers only.
+#pragma once
+
+#include "engine/soft/block.hpp"
+#include "engine/soft/cpu.hpp"
+
+namespace anyhyve::soft {
+
+struct AccessResult {
+    u64 pointer; // for r14
+    u8* resume;
+};
+
+extern "C" {
+AccessResult runtime_access(Cpu*, u64 linear, AccessSite const*);
+AccessResult runtime_access_segmented(Cpu*, u64 offset, AccessSite const*);
+u8* runtime_commit(Cpu*, AccessSite const*);
+u8* runtime_operation(Cpu*, OperationSite const*);
+u8* runtime_link(Cpu*, Edge*);
+u8* runtime_jump(Cpu*, u64 target);
+u8* runtime_dispatch(Cpu*);
+u8* runtime_faulted(Cpu*);
+}
+
+// Runs generated code from cpu.rip on until something leaves: then cpu.halted or cpu.leaving says why.
+void run_generated_code(Cpu&);
+
+// Counters of one vCPU (shown by bhyvectl --get-stats).
+struct RuntimeStatistics {
+    u64 dispatches = 0, edge_links = 0, edge_misses = 0, jump_misses = 0, operations = 0, slow_accesses = 0, commits = 0, halts = 0, interrupts = 0, exceptions = 0, steps = 0;
+    std::array<u64, 256> interrupts_by_vector {};
+    std::array<u64, 32> exceptions_by_vector {};
+};
+
+} // namespace anyhyve::soft

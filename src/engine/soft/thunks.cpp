@@ -1,0 +1,202 @@
+// Entry, exit and call-outs of generated code: see thunks.hpp.
+#include "engine/soft/thunks.hpp"
+
+#include <cstddef>
+
+#include "engine/soft/runtime.hpp"
+
+// offsetof of a type that is not standard-layout only for its atomics and nested wires: fine with g++ and clang.
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+
+namespace anyhyve::soft {
+
+static_assert(sizeof(TlbEntry) == 32 && sizeof(JumpCacheEntry) == 32, "generated code scales slots by 32");
+static_assert(offsetof(Cpu, jump_cache) < 0x7fffffff, "reached by a 32-bit displacement");
+
+template<typename T>
+static constexpr u32 as_offset(T value) { return static_cast<u32>(value); }
+
+u32 gpr_offset(unsigned n) { return as_offset(offsetof(Cpu, gpr) + n * 8); }
+u32 rip_offset() { return as_offset(offsetof(Cpu, rip)); }
+u32 flags_offset() { return as_offset(offsetof(Cpu, arithmetic_flags)); }
+u32 scratch_offset(unsigned n) { return as_offset(offsetof(Cpu, scratch) + n * 8); }
+u32 poll_offset() { return as_offset(offsetof(Cpu, poll)); }
+u32 segment_base_offset(x86::Segment s) { return as_offset(offsetof(Cpu, segments) + static_cast<u8>(s) * sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, base)); }
+u32 segment_end_offset(x86::Segment s, Access access)
+{
+    return as_offset((access == Access::write ? offsetof(Cpu, segment_write_end) : offsetof(Cpu, segment_read_end)) + static_cast<u8>(s) * 8);
+}
+static u32 tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, tlb) + t * sizeof(TlbEntry) * tlb_entries); }
+u32 tlb_read_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, read_tag)); }
+u32 tlb_write_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, write_tag)); }
+u32 tlb_addend_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, addend)); }
+u32 code_tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, code_tlb) + t * sizeof(u64) * code_tlb_entries); }
+u32 jump_cache_rip_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, rip)); }
+u32 jump_cache_guard_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, guard)); }
+u32 jump_cache_entry_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, entry)); }
+u32 jump_cache_mode_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, mode)); }
+
+void emit_save_flags(Assembler& a, HostRegister temporary)
+{
+    a.mov(temporary, x86::rax);
+    a.lahf();
+    a.seto_al();
+    a.gs_store16(flags_offset(), x86::rax);
+    a.mov(x86::rax, temporary);
+}
+
+void emit_restore_flags(Assembler& a, HostRegister temporary)
+{
+    a.mov(temporary, x86::rax);
+    a.gs_load_zero16(x86::rax, flags_offset());
+    a.add_al(0x7f); // OF again when AL was 1
+    a.sahf();
+    a.mov(x86::rax, temporary);
+}
+
+namespace {
+
+class Generator {
+public:
+    explicit Generator(CodeCache& cache) : m_cache(cache), m_start(cache.code_space(4096)), m_asm(m_start, m_start + 4096) {}
+    Thunks generate();
+
+private:
+    u8* here() { return m_cache.executable(m_asm.position()); }
+    void store_registers()
+    {
+        for (unsigned n = 0; n < resident_registers; ++n)
+            m_asm.gs_store(true, gpr_offset(n), static_cast<HostRegister>(n));
+    }
+    void load_registers()
+    {
+        for (unsigned n = 0; n < resident_registers; ++n)
+            m_asm.gs_load(true, static_cast<HostRegister>(n), gpr_offset(n));
+    }
+    // rdi = Cpu, on the host's stack; rax (and rdx) are the result.
+    template<typename Function>
+    void call(Function* function)
+    {
+        m_asm.gs_load(true, x86::rsp, static_cast<u32>(offsetof(Cpu, host_rsp)));
+        m_asm.gs_load(true, x86::rdi, static_cast<u32>(offsetof(Cpu, self)));
+        // SAFETY: a function address as a number, for the generated call.
+        m_asm.mov_imm(x86::rax, reinterpret_cast<std::uintptr_t>(function));
+        m_asm.call_register(x86::rax);
+    }
+    void resume_at_rax()
+    {
+        m_asm.mov(scratch_a, x86::rax);
+        load_registers();
+        m_asm.jump_register(scratch_a);
+    }
+    u8* access(AccessResult (*function)(Cpu*, u64, AccessSite const*));
+
+    CodeCache& m_cache;
+    u8* m_start;
+    Assembler m_asm;
+};
+
+u8* Generator::access(AccessResult (*function)(Cpu*, u64, AccessSite const*))
+{
+    u8* const start = here();
+    store_registers();
+    m_asm.mov(x86::rsi, address_register);
+    m_asm.mov(x86::rdx, scratch_b);
+    call(function);
+    m_asm.mov(address_register, x86::rax);
+    m_asm.mov(scratch_a, x86::rdx);
+    load_registers();
+    m_asm.jump_register(scratch_a);
+    return start;
+}
+
+Thunks Generator::generate()
+{
+    constexpr HostRegister callee_saved[] = { x86::rbx, x86::rbp, x86::r12, x86::r13, x86::r14, x86::r15 };
+    Thunks thunks;
+
+    // SAFETY: generated code with the C calling convention: rdi = Cpu (already the GS base), rsi = entry.
+    thunks.enter = reinterpret_cast<void (*)(Cpu*, u8*)>(here());
+    for (HostRegister reg : callee_saved)
+        m_asm.push(reg);
+    m_asm.arithmetic_imm(Arithmetic::sub, true, x86::rsp, 8); // calls from here on are 16-byte aligned
+    m_asm.gs_store(true, static_cast<u32>(offsetof(Cpu, host_rsp)), x86::rsp);
+    m_asm.mov(scratch_a, x86::rsi);
+    load_registers();
+    m_asm.jump_register(scratch_a);
+
+    // Only reached through a result of the runtime: registers are in the Cpu already.
+    thunks.leave = here();
+    m_asm.gs_load(true, x86::rsp, static_cast<u32>(offsetof(Cpu, host_rsp)));
+    m_asm.arithmetic_imm(Arithmetic::add, true, x86::rsp, 8);
+    for (unsigned i = std::size(callee_saved); i-- > 0;)
+        m_asm.pop(callee_saved[i]);
+    m_asm.ret();
+
+    thunks.dispatch_host = here();
+    emit_save_flags(m_asm, scratch_a);
+    thunks.dispatch_memory = here();
+    store_registers();
+    call(runtime_dispatch);
+    resume_at_rax();
+
+    thunks.faulted = here();
+    store_registers();
+    call(runtime_faulted);
+    resume_at_rax();
+
+    thunks.access = access(runtime_access);
+    thunks.access_segmented = access(runtime_access_segmented);
+
+    thunks.commit = here();
+    m_asm.mov(scratch_a, x86::rax);
+    m_asm.lahf();
+    m_asm.seto_al();
+    m_asm.gs_store16(scratch_offset(3), x86::rax);
+    m_asm.mov(x86::rax, scratch_a);
+    store_registers();
+    m_asm.mov(x86::rsi, scratch_b);
+    call(runtime_commit);
+    m_asm.mov(scratch_a, x86::rax);
+    m_asm.gs_load_zero16(x86::rax, scratch_offset(3));
+    m_asm.add_al(0x7f);
+    m_asm.sahf();
+    load_registers();
+    m_asm.jump_register(scratch_a);
+
+    thunks.operation_host = here();
+    emit_save_flags(m_asm, scratch_a);
+    thunks.operation_memory = here();
+    store_registers();
+    m_asm.mov(x86::rsi, scratch_b);
+    call(runtime_operation);
+    resume_at_rax();
+
+    thunks.link_host = here();
+    emit_save_flags(m_asm, scratch_a);
+    thunks.link_memory = here();
+    store_registers();
+    m_asm.mov(x86::rsi, scratch_b);
+    call(runtime_link);
+    resume_at_rax();
+
+    thunks.jump_miss = here();
+    store_registers();
+    m_asm.mov(x86::rsi, address_register);
+    call(runtime_jump);
+    resume_at_rax();
+
+    ASSERT(!m_asm.overflowed(), "the thunks fit their page");
+    m_cache.commit_code(m_asm.position());
+    m_cache.keep_code_so_far();
+    return thunks;
+}
+
+} // namespace
+
+Thunks Thunks::generate(CodeCache& cache)
+{
+    return Generator(cache).generate();
+}
+
+} // namespace anyhyve::soft

@@ -1,0 +1,277 @@
+// Near control flow and the stack: jumps, calls, returns, loops, pushes and pops.
+// Spec: Intel SDM vol. 1 chapter 6 (stack), vol. 2 (JMP, CALL, RET, Jcc, LOOP, PUSH, POP).
+#include "engine/soft/mode.hpp"
+#include "engine/soft/translator.hpp"
+
+namespace anyhyve::soft {
+
+using x86::Operation;
+using x86::Segment;
+
+static bool spilled(u8 reg)
+{
+    return reg >= first_spilled && reg < 16;
+}
+
+// Instruction pointers are as wide as the operand size outside 64-bit code.
+static u64 truncate_target(x86::Instruction const& insn, u64 target)
+{
+    return insn.operand_size == 8 ? target : insn.operand_size == 4 ? target & 0xffffffff : target & 0xffff;
+}
+
+// --- ways out ---
+
+void Translator::emit_edge(u64 target, bool conditional, Condition condition)
+{
+    auto* const edge = m_cache.make<Edge>();
+    ASSERT(edge, "the cache had room for a block");
+    edge->target = target;
+    edge->from = m_block;
+    edge->flags_in_memory = m_flags_in == FlagsIn::memory;
+    edge->same_page = (target & ~u64 { 0xfff }) == (m_rip & ~u64 { 0xfff }) && !m_block->crosses_page && ((m_rip - m_linear) & 0xfff) == 0;
+    m_asm.align_displacement(conditional ? 2 : 1);
+    JumpSite const from = conditional ? m_asm.jump_forward(condition) : m_asm.jump_forward();
+    edge->displacement = from.displacement;
+    m_late[m_late_count++] = { .kind = Late::Kind::edge, .from = from, .edge = edge };
+}
+
+void Translator::emit_jump_relative(Step const& step)
+{
+    emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate), false);
+    m_ended = true;
+}
+
+void Translator::emit_jump_conditional(Step const& step)
+{
+    need_host_flags();
+    emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate), true, static_cast<Condition>(step.insn.opcode & 15));
+    emit_edge(rip_behind(step), false);
+    m_ended = true;
+}
+
+// LOOP, LOOPE, LOOPNE, JrCXZ: the host's own, over a count register made as wide as the host can count.
+void Translator::emit_loop(Step const& step)
+{
+    auto const& insn = step.insn;
+    u64 const target = truncate_target(insn, rip_behind(step) + insn.immediate);
+    bool const reads_flags = insn.opcode < 0xe2; // E0 LOOPNE, E1 LOOPE
+    if (reads_flags)
+        need_host_flags();
+    bool const narrow = insn.address_size == 2;
+    bool const counts = insn.opcode != 0xe3;
+    if (narrow) {
+        m_asm.mov(scratch_a, x86::rcx);
+        m_asm.movzx16(x86::rcx, x86::rcx);
+    }
+    auto restore = [&] {
+        if (!narrow)
+            return;
+        if (counts)
+            m_asm.mov16(scratch_a, x86::rcx);
+        m_asm.mov(x86::rcx, scratch_a);
+    };
+    if (insn.address_size != 8)
+        m_asm.byte(0x67);
+    m_asm.byte(insn.opcode);
+    u8* const short_displacement = m_asm.position();
+    m_asm.byte(0);
+    restore();
+    emit_edge(rip_behind(step), false);
+    if (!m_asm.overflowed())
+        *short_displacement = static_cast<u8>(m_asm.position() - (short_displacement + 1));
+    restore();
+    emit_edge(target, false);
+    m_ended = true;
+}
+
+// r14 = where to go on: through the jump cache, else through the dispatcher.
+void Translator::emit_indirect_tail()
+{
+    clobber_flags(x86::arithmetic_flags);
+    m_flags_in = FlagsIn::memory;
+    if (!mode::linkable(m_mode)) {
+        m_asm.gs_store(true, rip_offset(), address_register);
+        jump_to_thunk(m_thunks.dispatch_memory);
+        m_ended = true;
+        return;
+    }
+    m_asm.mov32(scratch_b, address_register);
+    m_asm.mov32(scratch_a, address_register);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_b, jump_cache_entries - 1);
+    m_asm.shr(false, scratch_a, 9);
+    m_asm.shl(false, scratch_b, 5);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_a, (code_tlb_entries - 1) << 3);
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, address_register, jump_cache_rip_offset(), scratch_b);
+    JumpSite const other_target = m_asm.jump_forward(Condition::not_equal);
+    m_asm.gs_load(true, scratch_a, code_tlb_offset(m_tlb), scratch_a);
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_a, jump_cache_guard_offset(), scratch_b);
+    JumpSite const moved = m_asm.jump_forward(Condition::not_equal);
+    m_asm.gs_compare_imm32(jump_cache_mode_offset(), m_mode, scratch_b);
+    JumpSite const other_mode = m_asm.jump_forward(Condition::not_equal);
+    m_asm.gs_jump(jump_cache_entry_offset(), scratch_b);
+    m_asm.bind(other_target);
+    m_asm.bind(moved);
+    m_asm.bind(other_mode);
+    jump_to_thunk(m_thunks.jump_miss);
+    m_ended = true;
+}
+
+// --- the stack ---
+
+void Translator::emit_stack_adjust(i32 amount)
+{
+    if (is64())
+        return m_asm.lea(true, x86::rsp, x86::rsp, Assembler::no_register, 1, amount);
+    if (m_mode & mode::stack32)
+        return m_asm.lea(false, x86::rsp, x86::rsp, Assembler::no_register, 1, amount);
+    m_asm.lea(false, scratch_b, x86::rsp, Assembler::no_register, 1, amount);
+    m_asm.mov16(x86::rsp, scratch_b);
+}
+
+AccessSite* Translator::emit_stack_access(i32 displacement, unsigned width, Access access, bool ends_instruction)
+{
+    clobber_flags(live_before(m_steps[m_current]));
+    emit_stack_address(displacement);
+    return emit_translate({ .segment = Segment::ss, .size = static_cast<u16>(width), .access = access, .reads = access == Access::read, .alignment = 0, .ends_instruction = ends_instruction });
+}
+
+void Translator::emit_push(Step const& step)
+{
+    auto const& insn = step.insn;
+    unsigned const width = insn.operand_size;
+    i32 const down = -static_cast<i32>(width);
+    if (insn.info->operation == Operation::push && insn.has_memory) {
+        clobber_flags(live_before(step));
+        emit_effective_address(insn);
+        AccessSite* const source = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::read, .reads = true, .ends_instruction = false });
+        emit_access(source, [&] {
+            m_asm.load_zero_extended(width, scratch_a, address_register);
+            m_asm.gs_store(true, scratch_offset(0), scratch_a);
+        });
+    }
+    AccessSite* const site = emit_stack_access(down, width, Access::write);
+    emit_access(site, [&] {
+        if (insn.info->operation == Operation::push_immediate)
+            m_asm.store_imm(width, address_register, static_cast<i32>(insn.immediate));
+        else if (insn.has_memory) {
+            m_asm.gs_load(true, scratch_a, scratch_offset(0));
+            m_asm.store(width, address_register, scratch_a);
+        } else if (spilled(insn.rm)) {
+            m_asm.gs_load(true, scratch_a, gpr_offset(insn.rm));
+            m_asm.store(width, address_register, scratch_a);
+        } else
+            m_asm.store(width, address_register, insn.rm);
+        emit_stack_adjust(down);
+    });
+}
+
+void Translator::emit_pop(Step const& step)
+{
+    auto const& insn = step.insn;
+    unsigned const width = insn.operand_size;
+    AccessSite* const site = emit_stack_access(0, width, Access::read, !insn.has_memory);
+    if (!insn.has_memory) {
+        emit_access(site, [&] {
+            // POP rSP: the popped value wins over the increment.
+            emit_stack_adjust(static_cast<i32>(width));
+            HostRegister const to = spilled(insn.rm) ? scratch_a : insn.rm;
+            if (to == scratch_a && width == 2)
+                m_asm.gs_load(true, scratch_a, gpr_offset(insn.rm));
+            m_asm.load(width, to, address_register);
+            if (to == scratch_a)
+                m_asm.gs_store(true, gpr_offset(insn.rm), scratch_a);
+        });
+        return;
+    }
+    emit_access(site, [&] {
+        m_asm.load_zero_extended(width, scratch_a, address_register);
+        m_asm.gs_store(true, scratch_offset(0), scratch_a);
+    });
+    // The address is computed with the incremented stack pointer (SDM vol. 2, POP).
+    emit_effective_address(insn, insn.base == x86::rsp ? static_cast<i64>(width) : 0);
+    AccessSite* const destination = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::write, .reads = false });
+    emit_access(destination, [&] {
+        m_asm.gs_load(true, scratch_a, scratch_offset(0));
+        m_asm.store(width, address_register, scratch_a);
+        emit_stack_adjust(static_cast<i32>(width));
+    });
+}
+
+// --- calls and returns ---
+
+void Translator::emit_push_return(u64 rip, unsigned width)
+{
+    AccessSite* const site = emit_stack_access(-static_cast<i32>(width), width, Access::write, false);
+    emit_access(site, [&] {
+        if (width < 8 || static_cast<u64>(static_cast<i64>(static_cast<i32>(rip))) == rip)
+            m_asm.store_imm(width, address_register, static_cast<i32>(rip));
+        else {
+            m_asm.mov_imm(scratch_a, rip);
+            m_asm.store(8, address_register, scratch_a);
+        }
+        emit_stack_adjust(-static_cast<i32>(width));
+    });
+}
+
+void Translator::emit_call_relative(Step const& step)
+{
+    emit_push_return(rip_behind(step), step.insn.operand_size);
+    emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate), false);
+    m_ended = true;
+}
+
+// The target of JMP/CALL rm into cpu.scratch[0], as wide as the operand.
+void Translator::emit_read_target(Step const& step)
+{
+    auto const& insn = step.insn;
+    unsigned const width = insn.operand_size;
+    if (!insn.has_memory) {
+        HostRegister from = insn.rm;
+        if (spilled(from)) {
+            m_asm.gs_load(true, scratch_a, gpr_offset(from));
+            from = scratch_a;
+        }
+        if (width == 8)
+            m_asm.mov(scratch_a, from);
+        else
+            width == 4 ? m_asm.mov32(scratch_a, from) : m_asm.movzx16(scratch_a, from);
+        m_asm.gs_store(true, scratch_offset(0), scratch_a);
+        return;
+    }
+    clobber_flags(live_before(step));
+    emit_effective_address(insn);
+    AccessSite* const site = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::read, .reads = true, .ends_instruction = false });
+    emit_access(site, [&] {
+        m_asm.load_zero_extended(width, scratch_a, address_register);
+        m_asm.gs_store(true, scratch_offset(0), scratch_a);
+    });
+}
+
+void Translator::emit_jump_indirect(Step const& step)
+{
+    emit_read_target(step);
+    m_asm.gs_load(true, address_register, scratch_offset(0));
+    emit_indirect_tail();
+}
+
+void Translator::emit_call_indirect(Step const& step)
+{
+    emit_read_target(step);
+    emit_push_return(rip_behind(step), step.insn.operand_size);
+    m_asm.gs_load(true, address_register, scratch_offset(0));
+    emit_indirect_tail();
+}
+
+void Translator::emit_return(Step const& step)
+{
+    auto const& insn = step.insn;
+    unsigned const width = insn.operand_size;
+    AccessSite* const site = emit_stack_access(0, width, Access::read, false);
+    emit_access(site, [&] {
+        m_asm.load_zero_extended(width, address_register, address_register);
+        emit_stack_adjust(static_cast<i32>(width + (insn.immediate_size ? insn.immediate & 0xffff : 0)));
+    });
+    emit_indirect_tail();
+}
+
+} // namespace anyhyve::soft

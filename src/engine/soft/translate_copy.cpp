@@ -1,0 +1,327 @@
+// Instructions that the host runs itself: copied, with their R13-R15 and memory operands re-encoded.
+// Spec: Intel SDM vol. 2 chapter 2 (encodings, REX, VEX, EVEX).
+#include <cstring>
+
+#include "engine/soft/mode.hpp"
+#include "engine/soft/translator.hpp"
+
+namespace anyhyve::soft {
+
+using x86::Encoding;
+using x86::FieldKind;
+using x86::MemoryAccess;
+using x86::OpcodeMap;
+using x86::Operation;
+
+namespace {
+
+bool is_gpr(FieldKind kind)
+{
+    return kind == FieldKind::gpr || kind == FieldKind::gpr8;
+}
+
+bool spilled(u8 reg)
+{
+    return reg >= first_spilled && reg < 16;
+}
+
+// A general-register field of an instruction: which guest register, and which host register stands for it.
+struct Field {
+    bool present = false;
+    u8 guest = 0;
+    u8 host = 0;
+    u8 use = 0;
+    bool is_spilled() const { return present && spilled(guest); }
+};
+
+struct Fields {
+    Field reg, rm, vvvv;
+};
+
+Fields fields_of(x86::Instruction const& insn)
+{
+    auto const& info = *insn.info;
+    Fields fields;
+    if (is_gpr(info.reg_kind))
+        fields.reg = { true, insn.reg, insn.reg, info.reg_use };
+    if (is_gpr(info.rm_kind) && !insn.has_memory)
+        fields.rm = { true, insn.rm, insn.rm, info.rm_use };
+    if (is_gpr(info.vvvv_kind))
+        fields.vvvv = { true, insn.vvvv, insn.vvvv, info.vvvv_use };
+    return fields;
+}
+
+// Byte registers 4-7 without REX are AH, CH, DH, BH: they cannot be encoded together with a REX prefix.
+bool names_high_byte(x86::Instruction const& insn)
+{
+    return insn.rex == 0 && insn.encoding == Encoding::legacy && insn.info->reg_kind == FieldKind::gpr8 && insn.reg >= 4 && insn.reg < 8;
+}
+
+// Is 66 the operand-size prefix here, or part of the opcode?
+bool operand_size_is_prefix(x86::Instruction const& insn)
+{
+    if (insn.info->unit != x86::Unit::integer)
+        return false;
+    if (insn.map == OpcodeMap::map_0f38 && insn.opcode == 0xf6) // ADCX, ADOX
+        return false;
+    return true;
+}
+
+} // namespace
+
+// The instruction's bytes with other registers. reg, vvvv: full numbers. `memory`: the operand is [address], else rm is a register.
+void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 rm, bool memory)
+{
+    u8 const mod = memory ? 0 : 3;
+    u8 const modrm = static_cast<u8>(mod << 6 | (reg & 7) << 3 | (rm & 7));
+    u8 const* const bytes = insn.bytes;
+    if (insn.encoding == Encoding::legacy) {
+        bool const size_prefix = operand_size_is_prefix(insn) ? insn.operand_size == 2 && !insn.info->byte_operand : insn.operand_size_prefix;
+        if (size_prefix)
+            m_asm.byte(0x66);
+        if (insn.lock)
+            m_asm.byte(0xf0);
+        if (insn.repeat == x86::RepeatPrefix::rep)
+            m_asm.byte(0xf3);
+        else if (insn.repeat == x86::RepeatPrefix::repne)
+            m_asm.byte(0xf2);
+        u8 rex = insn.rex & 0x48; // presence and W
+        if (reg >= 8)
+            rex |= 0x44;
+        if (rm >= 8)
+            rex |= 0x41;
+        if (rex || insn.rex)
+            m_asm.byte(rex | 0x40);
+        if (insn.map != OpcodeMap::primary)
+            m_asm.byte(0x0f);
+        if (insn.map == OpcodeMap::map_0f38)
+            m_asm.byte(0x38);
+        else if (insn.map == OpcodeMap::map_0f3a)
+            m_asm.byte(0x3a);
+        u8 opcode = insn.opcode;
+        if (insn.map == OpcodeMap::primary && opcode == 0x82)
+            opcode = 0x80; // an alias that 64-bit mode lacks
+        if (insn.info->opcode_register)
+            opcode = static_cast<u8>((opcode & ~7) | (rm & 7));
+        m_asm.byte(opcode);
+        if (insn.has_modrm)
+            m_asm.byte(modrm);
+    } else if (insn.encoding == Encoding::vex) {
+        // Always the three-byte form.
+        u8 const map = insn.map == OpcodeMap::map_0f ? 1 : insn.map == OpcodeMap::map_0f38 ? 2 : 3;
+        m_asm.byte(0xc4);
+        m_asm.byte(static_cast<u8>((reg >= 8 ? 0 : 0x80) | 0x40 | (rm >= 8 ? 0 : 0x20) | map));
+        m_asm.byte(static_cast<u8>((insn.vex_w ? 0x80 : 0) | (~vvvv & 15) << 3 | insn.vector_length << 2 | insn.vex_pp));
+        m_asm.byte(insn.opcode);
+        if (insn.has_modrm)
+            m_asm.byte(modrm);
+    } else {
+        u8 const prefix = static_cast<u8>(insn.opcode_offset - 4);
+        u8 p0 = static_cast<u8>(bytes[prefix + 1] & 0x0f); // map and fixed bits
+        bool const rm_vector_high = !memory && !(is_gpr(insn.info->rm_kind)) && rm >= 16;
+        p0 = static_cast<u8>(p0 | (reg & 8 ? 0 : 0x80) | (rm_vector_high ? 0 : 0x40) | (rm & 8 ? 0 : 0x20) | (reg & 16 ? 0 : 0x10));
+        u8 const p1 = static_cast<u8>((bytes[prefix + 2] & 0x87) | (~vvvv & 15) << 3);
+        u8 const p2 = static_cast<u8>((bytes[prefix + 3] & 0xf7) | (vvvv & 16 ? 0 : 8));
+        m_asm.byte(0x62);
+        m_asm.byte(p0);
+        m_asm.byte(p1);
+        m_asm.byte(p2);
+        m_asm.byte(insn.opcode);
+        m_asm.byte(modrm);
+    }
+    if (insn.immediate_size)
+        m_asm.bytes(bytes + insn.immediate_offset, insn.immediate_size);
+}
+
+static bool may_trap(x86::Instruction const& insn)
+{
+    if (insn.info->unit != x86::Unit::integer || insn.info->alignment != 0)
+        return true;
+    bool const divide = insn.map == OpcodeMap::primary && (insn.opcode == 0xf6 || insn.opcode == 0xf7) && (insn.modrm >> 3 & 7) >= 6;
+    return divide || (insn.map == OpcodeMap::primary && insn.opcode == 0x9b);
+}
+
+void Translator::emit_copy(Step const& step)
+{
+    if (step.insn.has_memory && step.insn.info->memory != MemoryAccess::none)
+        emit_copy_memory_form(step);
+    else
+        emit_copy_register_form(step);
+}
+
+// R13-R15 are loaded into the host registers of the same names, which nothing else uses here: the fields stay as they are.
+void Translator::emit_copy_register_form(Step const& step)
+{
+    auto const& insn = step.insn;
+    before(step);
+    Fields const fields = fields_of(insn);
+    for (Field const* field : { &fields.reg, &fields.rm, &fields.vvvv }) {
+        if (field->is_spilled() && ((field->use & x86::use_read) || insn.operand_size < 4))
+            m_asm.gs_load(true, field->guest, gpr_offset(field->guest));
+    }
+    u8* const begin = here();
+    if (is64() && !insn.lock)
+        m_asm.bytes(insn.bytes, insn.length);
+    else
+        emit_encoded(insn, insn.reg, insn.vvvv, insn.rm, false);
+    if (may_trap(insn))
+        note_trap_point(step, begin);
+    for (Field const* field : { &fields.reg, &fields.rm, &fields.vvvv }) {
+        if (field->is_spilled() && (field->use & x86::use_write))
+            m_asm.gs_store(true, gpr_offset(field->guest), field->guest);
+    }
+}
+
+static unsigned access_size(x86::Instruction const& insn)
+{
+    return insn.memory_size;
+}
+
+void Translator::emit_copy_memory_form(Step const& step)
+{
+    auto const& insn = step.insn;
+    auto const& info = *insn.info;
+    emit_effective_address(insn);
+    clobber_flags(live_before(step));
+    bool const writes = info.memory == MemoryAccess::write || info.memory == MemoryAccess::read_write;
+    bool const masked = info.masked && (insn.encoding != Encoding::evex || insn.evex_aaa != 0);
+    AccessSite* const site = emit_translate({
+        .segment = insn.segment,
+        .size = static_cast<u16>(access_size(insn)),
+        .access = writes ? Access::write : Access::read,
+        .reads = info.memory != MemoryAccess::write || masked,
+        .alignment = info.alignment,
+    });
+    emit_access(site, [&] { emit_copy_body(step); });
+}
+
+// The instruction on [r14]. r13 and r15 are free for the guest's R13-R15.
+void Translator::emit_copy_body(Step const& step)
+{
+    auto const& insn = step.insn;
+    before(step);
+    Fields fields = fields_of(insn);
+    bool const swap = fields.reg.is_spilled() && fields.reg.guest == address_register;
+    bool const swap_vvvv = fields.vvvv.is_spilled() && fields.vvvv.guest == address_register;
+    // The one that is named R14 takes whichever of R13 and R15 the other field does not name.
+    if (swap)
+        fields.reg.host = fields.vvvv.present && fields.vvvv.guest == scratch_a ? scratch_b : scratch_a;
+    if (swap_vvvv)
+        fields.vvvv.host = fields.reg.present && fields.reg.host == scratch_a ? scratch_b : scratch_a;
+    for (Field const* field : { &fields.reg, &fields.vvvv }) {
+        if (field->is_spilled() && ((field->use & x86::use_read) || insn.operand_size < 4))
+            m_asm.gs_load(true, field->host, gpr_offset(field->guest));
+    }
+    u8 const reg = fields.reg.present ? fields.reg.host : insn.reg;
+    u8 const vvvv = fields.vvvv.present ? fields.vvvv.host : insn.vvvv;
+    bool const high_byte = names_high_byte(insn);
+    if (high_byte)
+        m_asm.xchg(x86::rsi, address_register);
+    u8* const begin = here();
+    emit_encoded(insn, reg, vvvv, high_byte ? static_cast<u8>(x86::rsi) : address_register, true);
+    if (may_trap(insn))
+        note_trap_point(step, begin);
+    if (high_byte)
+        m_asm.xchg(x86::rsi, address_register);
+    for (Field const* field : { &fields.reg, &fields.vvvv }) {
+        if (field->is_spilled() && (field->use & x86::use_write))
+            m_asm.gs_store(true, gpr_offset(field->guest), field->host);
+    }
+}
+
+// --- forms with operands that ModRM does not tell ---
+
+// BT, BTS, BTR, BTC m, r: the register is a signed bit offset from the operand's address (SDM vol. 2 table 3-2).
+void Translator::emit_bit_test_memory(Step const& step)
+{
+    auto const& insn = step.insn;
+    clobber_flags(live_before(step));
+    emit_effective_address(insn);
+    HostRegister offset = insn.reg;
+    if (spilled(offset)) {
+        m_asm.gs_load(true, scratch_a, gpr_offset(offset));
+        offset = scratch_a;
+    }
+    // What is left of the offset within the operand waits for the look-up to be done.
+    m_asm.mov32(scratch_b, offset);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_b, insn.operand_size * 8 - 1);
+    m_asm.gs_store(true, scratch_offset(1), scratch_b);
+    // r13 = floor(offset / width), times bytes.
+    unsigned const shift = insn.operand_size == 8 ? 6 : insn.operand_size == 4 ? 5 : 4;
+    if (insn.operand_size == 8)
+        m_asm.mov(scratch_a, offset);
+    else if (insn.operand_size == 4) {
+        m_asm.rex(true, scratch_a, 0, offset);
+        m_asm.byte(0x63); // MOVSXD
+        m_asm.modrm(3, scratch_a, offset);
+    } else {
+        m_asm.rex(true, scratch_a, 0, offset);
+        m_asm.byte(0x0f);
+        m_asm.byte(0xbf); // MOVSX from 16 bits
+        m_asm.modrm(3, scratch_a, offset);
+    }
+    m_asm.sar(true, scratch_a, static_cast<u8>(shift));
+    m_asm.lea(insn.address_size == 8, address_register, address_register, scratch_a, insn.operand_size, 0);
+    if (insn.address_size == 2)
+        m_asm.movzx16(address_register, address_register);
+    bool const writes = insn.info->memory != MemoryAccess::read;
+    AccessSite* const site = emit_translate({ .segment = insn.segment, .size = insn.operand_size, .access = writes ? Access::write : Access::read, .reads = true });
+    emit_access(site, [&] {
+        before(step);
+        m_asm.gs_load(true, scratch_a, scratch_offset(1));
+        emit_encoded(insn, scratch_a, insn.vvvv, address_register, true);
+    });
+}
+
+void Translator::emit_move_offset(Step const& step)
+{
+    auto const& insn = step.insn;
+    emit_effective_address(insn);
+    clobber_flags(step.live_after);
+    unsigned const width = insn.info->byte_operand ? 1 : insn.operand_size;
+    bool const store = (insn.opcode & 2) != 0;
+    AccessSite* const site = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = store ? Access::write : Access::read, .reads = !store });
+    emit_access(site, [&] {
+        store ? m_asm.store(width, address_register, x86::rax) : m_asm.load(width, x86::rax, address_register);
+    });
+}
+
+// XCHG rAX, r: in 64-bit host code 90h with R8 and R13-R15 needs REX, and plain 90h would be NOP.
+void Translator::emit_exchange_accumulator(Step const& step)
+{
+    auto const& insn = step.insn;
+    HostRegister reg = insn.rm;
+    bool const in_memory = spilled(reg);
+    if (in_memory)
+        m_asm.gs_load(true, reg, gpr_offset(reg));
+    if (insn.operand_size == 2)
+        m_asm.byte(0x66);
+    m_asm.rex(insn.operand_size == 8, reg, 0, x86::rax);
+    m_asm.byte(0x87);
+    m_asm.modrm(3, reg, x86::rax);
+    if (in_memory)
+        m_asm.gs_store(true, gpr_offset(reg), reg);
+}
+
+void Translator::emit_lea(Step const& step)
+{
+    auto const& insn = step.insn;
+    emit_effective_address(insn);
+    HostRegister to = insn.reg;
+    bool const in_memory = spilled(to);
+    if (in_memory) {
+        to = to == address_register ? scratch_a : to;
+        if (insn.operand_size == 2)
+            m_asm.gs_load(true, to, gpr_offset(insn.reg));
+    }
+    if (insn.operand_size == 8)
+        m_asm.mov(to, address_register);
+    else if (insn.operand_size == 4)
+        m_asm.mov32(to, address_register);
+    else
+        m_asm.mov16(to, address_register);
+    if (in_memory)
+        m_asm.gs_store(true, gpr_offset(insn.reg), to);
+}
+
+} // namespace anyhyve::soft

@@ -1,0 +1,114 @@
+// Guest addresses in generated code: effective address, segment, look-aside probe, and the records for the slow way.
+#include "engine/soft/mode.hpp"
+#include "engine/soft/translator.hpp"
+
+namespace anyhyve::soft {
+
+using x86::Segment;
+
+u16 Translator::live_before(Step const& step)
+{
+    auto const& info = *step.insn.info;
+    return static_cast<u16>((step.live_after & ~info.flags_written) | info.flags_read);
+}
+
+static bool spilled(u8 reg)
+{
+    return reg >= first_spilled && reg < 16;
+}
+
+// r14 = base + index * scale + displacement, truncated to the address size. Flags stay; r15 may be used.
+void Translator::emit_effective_address(x86::Instruction const& insn, i64 extra_displacement)
+{
+    i64 displacement = insn.displacement + extra_displacement;
+    bool const wide = insn.address_size == 8;
+    if (insn.rip_relative)
+        displacement += static_cast<i64>(m_rip + m_steps[m_current].offset + insn.length);
+    if (insn.base == 0xff && insn.index == 0xff) {
+        u64 address = static_cast<u64>(displacement);
+        if (insn.address_size == 4)
+            address &= 0xffffffff;
+        else if (insn.address_size == 2)
+            address &= 0xffff;
+        return m_asm.mov_imm(address_register, address);
+    }
+    u8 base = insn.base == 0xff ? Assembler::no_register : insn.base;
+    u8 index = insn.index == 0xff ? Assembler::no_register : insn.index;
+    if (base != Assembler::no_register && spilled(base)) {
+        m_asm.gs_load(true, address_register, gpr_offset(base));
+        base = address_register;
+    }
+    if (index != Assembler::no_register && spilled(index)) {
+        m_asm.gs_load(true, scratch_b, gpr_offset(index));
+        index = scratch_b;
+    }
+    bool const trivial = index == Assembler::no_register && displacement == 0;
+    if (trivial && wide) {
+        if (base != address_register)
+            m_asm.mov(address_register, base);
+    } else if (trivial && insn.address_size == 4)
+        m_asm.mov32(address_register, base);
+    else
+        m_asm.lea(wide, address_register, base, index, insn.scale, static_cast<i32>(displacement));
+    if (insn.address_size == 2)
+        m_asm.movzx16(address_register, address_register);
+}
+
+void Translator::emit_stack_address(i32 displacement)
+{
+    if (is64()) {
+        displacement ? m_asm.lea(true, address_register, x86::rsp, Assembler::no_register, 1, displacement) : m_asm.mov(address_register, x86::rsp);
+        return;
+    }
+    m_asm.lea(false, address_register, x86::rsp, Assembler::no_register, 1, displacement);
+    if (!(m_mode & mode::stack32))
+        m_asm.movzx16(address_register, address_register);
+}
+
+// 9 instructions in the common case. The page of the operand's last byte is compared, so one that crosses a page misses.
+void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site)
+{
+    if (operand.size == 1)
+        m_asm.mov(scratch_a, address_register);
+    else
+        m_asm.lea(true, scratch_a, address_register, Assembler::no_register, 1, operand.size - 1);
+    m_asm.mov32(scratch_b, address_register);
+    m_asm.shr(false, scratch_b, 7);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_b, (tlb_entries - 1) << 5);
+    m_asm.arithmetic_imm(Arithmetic::and_, true, scratch_a, -4096);
+    u32 const tag = operand.access == Access::write ? tlb_write_tag_offset(m_tlb) : tlb_read_tag_offset(m_tlb);
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_a, tag, scratch_b);
+    m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(Condition::not_equal), .site = site };
+    m_asm.gs_arithmetic(Arithmetic::add, true, address_register, tlb_addend_offset(m_tlb), scratch_b);
+}
+
+AccessSite* Translator::emit_translate(MemoryOperand const& operand)
+{
+    Step const& step = m_steps[m_current];
+    auto* const site = m_cache.make<AccessSite>();
+    ASSERT(site, "the cache had room for a block");
+    site->rip = rip_of(step);
+    site->length = step.insn.length;
+    site->block = m_block;
+    site->size = operand.size;
+    site->access = operand.access;
+    site->reads = operand.reads;
+    site->flags_in_memory = m_flags_in == FlagsIn::memory;
+    site->segment = operand.segment;
+    site->alignment = operand.alignment;
+    site->ends_instruction = operand.ends_instruction;
+    if (is64()) {
+        if (operand.segment == Segment::fs || operand.segment == Segment::gs)
+            m_asm.gs_arithmetic(Arithmetic::add, true, address_register, segment_base_offset(operand.segment));
+    } else if (!(m_mode & mode::flat) || operand.segment == Segment::fs || operand.segment == Segment::gs || operand.segment == Segment::cs) {
+        m_asm.lea(true, scratch_b, address_register, Assembler::no_register, 1, operand.size);
+        m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_b, segment_end_offset(operand.segment, operand.access));
+        m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(Condition::above), .site = site, .segmented = true };
+        m_asm.gs_arithmetic(Arithmetic::add, false, address_register, segment_base_offset(operand.segment));
+    }
+    probe_look_aside(operand, site);
+    site->resume = here();
+    return site;
+}
+
+} // namespace anyhyve::soft

@@ -1,0 +1,498 @@
+// The frame of a block's translation: decoding, liveness, entry, and the code behind the block.
+#include "engine/soft/translator.hpp"
+
+#include <algorithm>
+
+#include "base/bits.hpp"
+#include "engine/soft/cpuid.hpp"
+#include "engine/soft/mode.hpp"
+#include "engine/soft/operations.hpp"
+
+namespace anyhyve::soft {
+
+using x86::CodeSize;
+using x86::Operation;
+
+u64 Translator::mask_rip(u64 rip) const
+{
+    return is64() ? rip : rip & 0xffffffff;
+}
+
+// --- decoding ---
+
+Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddles)
+{
+    u64 const in_page = (m_physical & 0xfff) + offset;
+    GuestMemory const& memory = *m_cpu.wires.memory;
+    u8 bytes[15] = {};
+    unsigned available = static_cast<unsigned>(std::min<u64>(15, 0x1000 - in_page));
+    u8 const* const here = memory.range(Gpa((m_physical & ~u64 { 0xfff }) + in_page), available);
+    straddles = false;
+    if (here)
+        std::copy_n(here, available, bytes);
+    else
+        m_cpu.mmu->read_device((m_physical & ~u64 { 0xfff }) + in_page, bytes, available);
+    auto status = x86::decode(bytes, available, m_code_size, insn);
+    if (status == x86::DecodeStatus::need_more) {
+        u64 physical = 0, guard = 0;
+        u64 const next_page = ((m_linear & ~u64 { 0xfff }) + 0x1000) & m_cpu.mmu->linear_mask();
+        STEP(m_cpu.mmu->fetch_page(next_page, physical, guard));
+        m_cache.watch(physical, 15);
+        u8 const* const rest = memory.range(Gpa(physical), 15);
+        if (rest)
+            std::copy_n(rest, 15 - available, bytes + available);
+        else
+            m_cpu.mmu->read_device(physical, bytes + available, 15 - available);
+        status = x86::decode(bytes, 15, m_code_size, insn);
+        straddles = true;
+        m_block->second_physical = physical;
+    }
+    if (status != x86::DecodeStatus::ok)
+        return raise_gp(m_cpu);
+    if (!is64() && m_rip + offset + insn.length - 1 > m_cpu.segment(x86::Segment::cs).limit)
+        return raise_gp(m_cpu);
+    return Outcome::next;
+}
+
+// Does control, or what the rest of the block depends on, change behind this instruction?
+bool Translator::ends_block(x86::Instruction const& insn) const
+{
+    switch (insn.info->operation) {
+    case Operation::undefined:
+    case Operation::jump_conditional:
+    case Operation::jump_relative:
+    case Operation::jump_indirect:
+    case Operation::call_relative:
+    case Operation::call_indirect:
+    case Operation::return_near:
+    case Operation::loop:
+    case Operation::jump_cx_zero:
+    case Operation::pop_flags:
+    case Operation::pop_segment:
+    case Operation::move_to_segment:
+    case Operation::jump_far:
+    case Operation::call_far:
+    case Operation::return_far:
+    case Operation::interrupt:
+    case Operation::interrupt3:
+    case Operation::interrupt_overflow:
+    case Operation::interrupt1:
+    case Operation::interrupt_return:
+    case Operation::syscall:
+    case Operation::sysret:
+    case Operation::sysenter:
+    case Operation::sysexit:
+    case Operation::sti:
+    case Operation::stac:
+    case Operation::clac:
+    case Operation::move_to_control:
+    case Operation::lmsw:
+    case Operation::invlpg:
+    case Operation::invpcid:
+    case Operation::hlt:
+    case Operation::wrmsr:
+    case Operation::xsetbv:
+    case Operation::move_to_debug:
+    case Operation::pause:
+        return true;
+    default:
+        return false;
+    }
+}
+
+Outcome Translator::decode_block()
+{
+    m_step_count = 0;
+    u64 offset = 0;
+    unsigned const most = m_mode & mode::single_step ? 1 : most_instructions;
+    u64 const page_left = 0x1000 - (m_physical & 0xfff);
+    while (m_step_count < most && offset < page_left) {
+        Step& step = m_steps[m_step_count];
+        bool straddles = false;
+        auto const outcome = decode_one(offset, step.insn, straddles);
+        if (outcome != Outcome::next) {
+            // A fault belongs to its own instruction: only when that is the block's first.
+            if (m_step_count == 0)
+                return outcome;
+            break;
+        }
+        if (straddles && m_step_count != 0)
+            break; // gets a block of its own
+        step.offset = static_cast<u16>(offset);
+        ++m_step_count;
+        offset += step.insn.length;
+        if (straddles) {
+            m_block->crosses_page = true;
+            break;
+        }
+        if (ends_block(step.insn))
+            break;
+    }
+    m_block->guest_size = static_cast<u32>(offset);
+    m_cache.watch(m_physical, offset);
+    return Outcome::next;
+}
+
+// --- flags ---
+
+// Operations of ours find the flags in memory and leave them there, so they neither read nor kill the host's.
+static bool copied(x86::Instruction const& insn)
+{
+    switch (insn.info->operation) {
+    case Operation::copy:
+    case Operation::exchange_accumulator:
+    case Operation::bit_test_memory:
+    case Operation::move_offset:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static u16 flags_read(x86::Instruction const& insn)
+{
+    switch (insn.info->operation) {
+    case Operation::copy:
+    case Operation::bit_test_memory:
+    case Operation::jump_conditional:
+    case Operation::loop:
+        return insn.info->flags_read;
+    case Operation::exchange_accumulator:
+    case Operation::move_offset:
+    case Operation::lea:
+    case Operation::nop:
+    case Operation::push:
+    case Operation::push_immediate:
+    case Operation::pop:
+        return 0;
+    default:
+        return x86::arithmetic_flags; // leaves the block, or may show the flags to anyone
+    }
+}
+
+static u16 flags_killed(x86::Instruction const& insn)
+{
+    return copied(insn) ? insn.info->flags_written : 0;
+}
+
+void Translator::find_liveness()
+{
+    u16 live = x86::arithmetic_flags;
+    for (unsigned i = m_step_count; i-- > 0;) {
+        Step& step = m_steps[i];
+        step.live_after = live;
+        live = static_cast<u16>((live & ~flags_killed(step.insn)) | flags_read(step.insn));
+    }
+    m_live_in = live;
+}
+
+// The first thing that happens to the flags is a look-up or a call of ours: better to enter with them in memory.
+bool Translator::begins_with_clobber() const
+{
+    for (unsigned i = 0; i < m_step_count; ++i) {
+        auto const& insn = m_steps[i].insn;
+        auto const operation = insn.info->operation;
+        if (operation == Operation::nop || operation == Operation::lea)
+            continue;
+        if (insn.has_memory && insn.info->memory != x86::MemoryAccess::none && operation != Operation::jump_conditional)
+            return true;
+        if (!copied(insn))
+            return operation != Operation::jump_conditional && operation != Operation::jump_relative && operation != Operation::loop && operation != Operation::jump_cx_zero;
+        if (insn.info->flags_read || insn.info->flags_written || insn.info->flags_maybe)
+            return false;
+    }
+    return false;
+}
+
+void Translator::clobber_flags(u16 live)
+{
+    if (m_flags_in == FlagsIn::host && live != 0) {
+        emit_save_flags(m_asm, scratch_a);
+        m_flags_in = FlagsIn::memory;
+    }
+}
+
+void Translator::need_host_flags()
+{
+    if (m_flags_in == FlagsIn::memory) {
+        emit_restore_flags(m_asm, scratch_a);
+        m_flags_in = FlagsIn::host;
+    }
+}
+
+// An instruction that reads flags, or leaves some of the live ones alone, needs them where the host can see them.
+void Translator::before(Step const& step)
+{
+    auto const& info = *step.insn.info;
+    u16 const touched = info.flags_read | info.flags_written | info.flags_maybe;
+    if (touched == 0 || m_flags_in == FlagsIn::host)
+        return;
+    u16 const kept = static_cast<u16>((step.live_after & ~info.flags_written) | info.flags_read);
+    if (kept != 0)
+        need_host_flags();
+    else
+        m_flags_in = FlagsIn::host;
+}
+
+// --- the block ---
+
+// Every loop of blocks has a jump backwards or an indirect one in it: those blocks look for events.
+bool Translator::polls() const
+{
+    if (m_mode & mode::single_step)
+        return false;
+    auto const& insn = m_steps[m_step_count - 1].insn;
+    u64 const behind = m_rip + m_steps[m_step_count - 1].offset + insn.length;
+    switch (insn.info->operation) {
+    case Operation::jump_conditional:
+    case Operation::jump_relative:
+    case Operation::call_relative:
+    case Operation::loop:
+    case Operation::jump_cx_zero:
+        return mask_rip(behind + insn.immediate) <= m_rip || m_rip > mask_rip(behind);
+    case Operation::jump_indirect:
+    case Operation::call_indirect:
+    case Operation::return_near:
+        return true;
+    default:
+        return false;
+    }
+}
+
+void Translator::emit_entry()
+{
+    bool const poll = polls();
+    bool const start_in_memory = m_live_in != 0 && (poll || begins_with_clobber());
+    m_flags_in = start_in_memory ? FlagsIn::memory : FlagsIn::host;
+    m_block->code_begin = here();
+    if (m_live_in == 0) {
+        m_block->entry_host = m_block->entry_memory = here();
+    } else if (start_in_memory) {
+        m_block->entry_host = here();
+        emit_save_flags(m_asm, scratch_a);
+        m_block->entry_memory = here();
+    } else {
+        m_block->entry_memory = here();
+        emit_restore_flags(m_asm, scratch_a);
+        m_block->entry_host = here();
+    }
+    if (poll) {
+        m_asm.gs_compare_imm8(false, poll_offset(), 0);
+        m_late[m_late_count++] = { .kind = Late::Kind::poll, .from = m_asm.jump_forward(Condition::not_equal) };
+    }
+}
+
+bool Translator::allowed(x86::Instruction const& insn) const
+{
+    using x86::Unit;
+    if (insn.info->operation == Operation::undefined || !m_cpu.cpuid->has(insn.info->feature))
+        return false;
+    bool const vector = insn.encoding != x86::Encoding::legacy && insn.info->unit != Unit::integer;
+    if (insn.encoding != x86::Encoding::legacy && (m_mode & mode::real_addressing))
+        return false;
+    switch (insn.info->unit) {
+    case Unit::integer:
+    case Unit::x87:
+        return true;
+    case Unit::mmx:
+        return !(m_mode & mode::fpu_emulation);
+    case Unit::sse:
+        if (vector)
+            return (m_mode & mode::avx_enabled) != 0;
+        return (m_mode & mode::sse_enabled) && !(m_mode & mode::fpu_emulation);
+    case Unit::avx:
+        return (m_mode & mode::avx_enabled) != 0;
+    case Unit::avx512:
+        return (m_mode & mode::avx512_enabled) != 0;
+    }
+    return false;
+}
+
+static bool device_not_available(x86::Instruction const& insn, ModeBits mode)
+{
+    using x86::Unit;
+    bool const wait = insn.map == x86::OpcodeMap::primary && insn.opcode == 0x9b;
+    if (wait)
+        return (mode & mode::monitor_fpu) && (mode & mode::task_switched);
+    switch (insn.info->unit) {
+    case Unit::integer:
+        return false;
+    case Unit::x87:
+        return (mode & (mode::task_switched | mode::fpu_emulation)) != 0;
+    default:
+        return (mode & mode::task_switched) != 0;
+    }
+}
+
+static Outcome raise_undefined(Cpu& cpu, x86::Instruction const&)
+{
+    return raise_ud(cpu);
+}
+static Outcome raise_not_available(Cpu& cpu, x86::Instruction const&)
+{
+    return raise(cpu, x86::vector::device_not_available);
+}
+
+void Translator::emit_step(Step const& step)
+{
+    if (!allowed(step.insn)) {
+        emit_call(step, raise_undefined, true);
+        m_ended = true;
+        return;
+    }
+    if (device_not_available(step.insn, m_mode)) {
+        emit_call(step, raise_not_available, true);
+        m_ended = true;
+        return;
+    }
+    switch (step.insn.info->operation) {
+    case Operation::copy: return emit_copy(step);
+    case Operation::nop: return;
+    case Operation::lea: return emit_lea(step);
+    case Operation::bit_test_memory: return emit_bit_test_memory(step);
+    case Operation::move_offset: return emit_move_offset(step);
+    case Operation::exchange_accumulator: return emit_exchange_accumulator(step);
+    case Operation::push: return emit_push(step);
+    case Operation::push_immediate: return emit_push(step);
+    case Operation::pop: return emit_pop(step);
+    case Operation::jump_conditional: return emit_jump_conditional(step);
+    case Operation::jump_relative: return emit_jump_relative(step);
+    case Operation::jump_indirect: return emit_jump_indirect(step);
+    case Operation::call_relative: return emit_call_relative(step);
+    case Operation::call_indirect: return emit_call_indirect(step);
+    case Operation::return_near: return emit_return(step);
+    case Operation::loop:
+    case Operation::jump_cx_zero: return emit_loop(step);
+    case Operation::pause:
+        // Another virtual CPU may be what this one waits for: let events in.
+        m_asm.byte(0xf3);
+        m_asm.byte(0x90);
+        return;
+    default: return emit_operation(step);
+    }
+}
+
+// A call of a function of ours. `last`: nothing of the block follows.
+void Translator::emit_call(Step const& step, Execute execute, bool last)
+{
+    auto* const site = m_cache.make<OperationSite>();
+    ASSERT(site, "the cache had room for a block");
+    site->execute = execute;
+    site->rip = rip_of(step);
+    site->block = m_block;
+    site->instruction = step.insn;
+    // SAFETY: a record's address, below 2 GiB, for generated code.
+    m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(site));
+    jump_to_thunk(m_flags_in == FlagsIn::host ? m_thunks.operation_host : m_thunks.operation_memory);
+    m_flags_in = FlagsIn::memory;
+    site->resume = last ? nullptr : here();
+}
+
+void Translator::emit_operation(Step const& step)
+{
+    Execute const execute = execute_function(step.insn.info->operation);
+    bool const last = ends_block(step.insn) || (m_mode & mode::single_step);
+    emit_call(step, execute ? execute : raise_undefined, last);
+    m_ended = last;
+}
+
+void Translator::emit_block()
+{
+    emit_entry();
+    for (m_current = 0; m_current < m_step_count && !m_ended; ++m_current)
+        emit_step(m_steps[m_current]);
+    if (!m_ended) {
+        Step const& last = m_steps[m_step_count - 1];
+        emit_edge(rip_behind(last), false);
+    }
+    emit_late_code();
+    m_block->code_end = here();
+}
+
+void Translator::emit_late_code()
+{
+    for (unsigned i = 0; i < m_late_count; ++i) {
+        Late const& late = m_late[i];
+        if (late.kind == Late::Kind::copy) {
+            late.site->resume_copy = here();
+            m_asm.bytes(late.body_begin, static_cast<unsigned>(late.body_end - late.body_begin));
+            // SAFETY: records lie below 2 GiB.
+            m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site));
+            jump_to_thunk(m_thunks.commit);
+            continue;
+        }
+        m_asm.bind(late.from);
+        switch (late.kind) {
+        case Late::Kind::access:
+            // SAFETY: records lie below 2 GiB.
+            m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site));
+            jump_to_thunk(late.segmented ? m_thunks.access_segmented : m_thunks.access);
+            break;
+        case Late::Kind::edge:
+            late.edge->stub = m_asm.position();
+            m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.edge));
+            jump_to_thunk(late.edge->flags_in_memory ? m_thunks.link_memory : m_thunks.link_host);
+            break;
+        case Late::Kind::poll:
+            emit_set_rip(m_rip);
+            jump_to_thunk(m_thunks.dispatch_memory);
+            break;
+        case Late::Kind::copy:
+            break;
+        }
+    }
+}
+
+void Translator::emit_set_rip(u64 rip)
+{
+    if (static_cast<u64>(static_cast<i64>(static_cast<i32>(rip))) == rip)
+        return m_asm.gs_store_imm(rip_offset(), static_cast<i32>(rip));
+    m_asm.mov_imm(scratch_b, rip);
+    m_asm.gs_store(true, rip_offset(), scratch_b);
+}
+
+void Translator::note_trap_point(Step const& step, u8* begin)
+{
+    if (m_trap_count == std::size(m_traps))
+        return;
+    m_traps[m_trap_count++] = { static_cast<u32>(begin - m_block->code_begin), static_cast<u32>(here() - m_block->code_begin), step.offset, step.insn.length, m_flags_in == FlagsIn::memory };
+}
+
+Outcome Translator::translate(u64 physical, ModeBits mode, Block*& block)
+{
+    constexpr u64 most_code = 64 * KiB;
+    u8* const start = m_cache.code_space(most_code);
+    m_block = m_cache.make<Block>();
+    ASSERT(start && m_block, "the cache had room for a block");
+    m_rip = m_block->rip = m_cpu.rip;
+    m_physical = m_block->physical = physical;
+    m_mode = m_block->mode = mode;
+    m_code_size = mode::code_size(mode);
+    m_linear = is64() ? m_rip : (m_cpu.segment(x86::Segment::cs).base + m_rip) & 0xffffffff;
+    m_tlb = mode::tlb(mode);
+    m_asm = Assembler(start, start + most_code);
+    m_late_count = m_trap_count = 0;
+    m_ended = false;
+    STEP(decode_block());
+    find_liveness();
+    emit_block();
+    ASSERT(!m_asm.overflowed(), "a block's code fits its space");
+    m_cache.commit_code(m_asm.position());
+    if (m_trap_count != 0) {
+        auto* const points = static_cast<TrapPoint*>(m_cache.allocate(sizeof(TrapPoint) * m_trap_count, alignof(TrapPoint)));
+        ASSERT(points, "the cache had room for a block");
+        std::copy_n(m_traps, m_trap_count, points);
+        m_block->trap_points = points;
+        m_block->trap_point_count = m_trap_count;
+    }
+    m_cache.insert(*m_block);
+    auto& statistics = m_cache.statistics();
+    ++statistics.blocks_translated;
+    statistics.instructions_translated += m_step_count;
+    statistics.guest_bytes += m_block->guest_size;
+    statistics.host_bytes += static_cast<u64>(m_block->code_end - m_block->code_begin);
+    block = m_block;
+    return Outcome::next;
+}
+
+} // namespace anyhyve::soft

@@ -1,0 +1,159 @@
+// Guest code to host code, one block at a time: decode, flag liveness, emit.
+// The guest's instructions are copied; only their registers R13-R15 and their memory operands are re-encoded, and what the
+// host must not run itself (control flow, stack, segments, system) becomes code of ours or a call.
+#pragma once
+
+#include "engine/soft/assembler.hpp"
+#include "engine/soft/mmu.hpp"
+#include "engine/soft/thunks.hpp"
+
+namespace anyhyve::soft {
+
+class Translator {
+public:
+    Translator(Cpu& cpu, CodeCache& cache, Thunks const& thunks) : m_cpu(cpu), m_cache(cache), m_thunks(thunks) {}
+
+    // The block at cpu.rip under `mode`, whose first byte lies at `physical`. Call with the cache's lock held, the guest's vector state put
+    // away, and room in the cache. `fault`: the bytes cannot be fetched or are too long; cpu.fault is set.
+    Outcome translate(u64 physical, ModeBits mode, Block*& block);
+
+private:
+    static constexpr unsigned most_instructions = 64;
+
+    enum class FlagsIn : u8 { host, memory };
+    struct Step {
+        x86::Instruction insn;
+        u16 offset;        // from the block's start
+        u16 live_after;    // arithmetic flags that something after it may read
+    };
+    using Emit = void (Translator::*)(Step const&);
+
+    // translator.cpp: the frame
+    Outcome decode_block();
+    Outcome decode_one(u64 offset, x86::Instruction&, bool& straddles);
+    bool ends_block(x86::Instruction const&) const;
+    bool allowed(x86::Instruction const&) const;
+    void find_liveness();
+    void emit_block();
+    void emit_entry();
+    void emit_step(Step const&);
+    bool polls() const;
+    bool begins_with_clobber() const;
+    void emit_late_code();
+    void emit_call(Step const&, Execute, bool last);
+    void emit_set_rip(u64 rip);
+
+    // translate_memory.cpp: addresses, look-aside probes, slow ways
+    struct MemoryOperand {
+        x86::Segment segment;
+        u16 size;
+        Access access;
+        bool reads;           // the old value matters
+        u8 alignment = 0;
+        bool ends_instruction = true;
+    };
+    static u16 live_before(Step const&);
+    void emit_effective_address(x86::Instruction const&, i64 extra_displacement = 0);
+    void emit_stack_address(i32 displacement); // r14 = stack pointer + displacement, stack address size applied
+    // r14 (offset in the segment) -> host pointer. Clobbers the flags and the scratch registers.
+    AccessSite* emit_translate(MemoryOperand const&);
+    // The code that `body` emits works on [r14] and is position-independent. For writes it stands once more behind the block, where it works on the
+    // bounce buffer and ends in the commit thunk.
+    template<typename Body>
+    void emit_access(AccessSite*, Body body);
+    void probe_look_aside(MemoryOperand const&, AccessSite*);
+
+    // translate_copy.cpp: instructions that the host runs
+    void emit_copy(Step const&);
+    void emit_copy_register_form(Step const&);
+    void emit_copy_memory_form(Step const&);
+    void emit_copy_body(Step const&);
+    void emit_bit_test_memory(Step const&);
+    void emit_move_offset(Step const&);
+    void emit_exchange_accumulator(Step const&);
+    void emit_lea(Step const&);
+    void emit_operation(Step const&);
+    void emit_undefined(Step const&);
+    void emit_encoded(x86::Instruction const&, u8 reg, u8 vvvv, u8 rm_register, bool memory);
+    void note_trap_point(Step const&, u8* begin);
+
+    // translate_control.cpp: near control flow and the stack
+    void emit_jump_relative(Step const&);
+    void emit_jump_conditional(Step const&);
+    void emit_jump_indirect(Step const&);
+    void emit_loop(Step const&);
+    void emit_call_relative(Step const&);
+    void emit_call_indirect(Step const&);
+    void emit_return(Step const&);
+    void emit_push(Step const&);
+    void emit_pop(Step const&);
+    void emit_push_return(u64 rip, unsigned width);
+    void emit_stack_adjust(i32 amount);
+    void emit_read_target(Step const&); // -> cpu.scratch[0]
+    AccessSite* emit_stack_access(i32 displacement, unsigned width, Access, bool ends_instruction = true);
+    void emit_count_branch(Step const&, u64 target);
+    void emit_indirect_tail();                 // target in r14
+    void emit_edge(u64 target, bool conditional, Condition condition = Condition::overflow);
+    void emit_fall_through();
+
+    // flags
+    void clobber_flags(u16 live);
+    void need_host_flags();
+    void before(Step const&); // puts the flags where the copied instruction needs them
+    void after(Step const&);
+
+    u64 rip_of(Step const& step) const { return mask_rip(m_rip + step.offset); }
+    u64 rip_behind(Step const& step) const { return mask_rip(m_rip + step.offset + step.insn.length); }
+    u64 mask_rip(u64 rip) const;
+    bool is64() const { return m_code_size == x86::CodeSize::bits64; }
+    u8* here() { return m_cache.executable(m_asm.position()); }
+    void jump_to_thunk(u8* thunk) { m_asm.jump(m_cache.writable(thunk)); }
+
+    // Code that is needed rarely goes behind the block.
+    struct Late {
+        enum class Kind : u8 { access, edge, poll, copy };
+        Kind kind;
+        JumpSite from;
+        AccessSite* site = nullptr;
+        Edge* edge = nullptr;
+        bool segmented = false;
+        u8* body_begin = nullptr; // of a copy: the code in line
+        u8* body_end = nullptr;
+    };
+
+    Cpu& m_cpu;
+    CodeCache& m_cache;
+    Thunks const& m_thunks;
+
+    // of the block in hand
+    Assembler m_asm;
+    Block* m_block = nullptr;
+    u64 m_rip = 0;
+    u64 m_linear = 0;
+    u64 m_physical = 0;
+    ModeBits m_mode = 0;
+    x86::CodeSize m_code_size = x86::CodeSize::bits16;
+    TlbIndex m_tlb = tlb_user;
+    Step m_steps[most_instructions];
+    unsigned m_step_count = 0;
+    unsigned m_current = 0;
+    FlagsIn m_flags_in = FlagsIn::host;
+    u16 m_live_in = 0;
+    bool m_ended = false; // the last step left the block
+    Late m_late[512];
+    unsigned m_late_count = 0;
+    TrapPoint m_traps[most_instructions * 2];
+    unsigned m_trap_count = 0;
+};
+
+template<typename Body>
+void Translator::emit_access(AccessSite* site, Body body)
+{
+    u8* const begin = m_asm.position();
+    body();
+    site->resume_after = here();
+    if (site->access == Access::write)
+        m_late[m_late_count++] = { .kind = Late::Kind::copy, .from = {}, .site = site, .body_begin = begin, .body_end = m_asm.position() };
+}
+
+} // namespace anyhyve::soft

@@ -1,0 +1,223 @@
+// The run loop of a software vCPU: see vcpu.hpp.
+#include "engine/soft/vcpu.hpp"
+
+#include <climits>
+#include <ctime>
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/soft/flags.hpp"
+#include "engine/soft/host_signals.hpp"
+#include "engine/soft/operations.hpp"
+#include "engine/soft/vector_state.hpp"
+
+namespace anyhyve::soft {
+
+SoftVcpu::SoftVcpu(VcpuWires const& wires, CodeCache& cache, Thunks const& thunks)
+    : m_cpu(std::make_unique<Cpu>()), m_cpuid(wires), m_mmu(*m_cpu, cache), m_translator(*m_cpu, cache, thunks), m_cache(cache)
+{
+    m_cpu->wires = wires;
+    m_cpu->mmu = &m_mmu;
+    m_cpu->cpuid = &m_cpuid;
+    m_cpu->translator = &m_translator;
+    m_cpu->thunks = &thunks;
+    m_cpu->statistics = &m_statistics;
+    std::lock_guard lock(m_cache.lock());
+    m_cache.add_cpu(*m_cpu);
+    m_mmu.flush_all();
+}
+
+SoftVcpu::~SoftVcpu()
+{
+    std::lock_guard lock(m_cache.lock());
+    m_cache.remove_cpu(*m_cpu);
+}
+
+// --- events ---
+
+static void futex_wake(std::atomic<u32>& word)
+{
+    // SAFETY: futex(2) on the atomic's own 32 bits.
+    syscall(SYS_futex, reinterpret_cast<u32*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+
+void SoftVcpu::signal(u32 event)
+{
+    m_cpu->events.fetch_or(event, std::memory_order_seq_cst);
+    m_cpu->poll.store(1, std::memory_order_seq_cst);
+    if (m_sleeping.load(std::memory_order_seq_cst) != 0) {
+        m_sleeping.store(0, std::memory_order_seq_cst);
+        futex_wake(m_sleeping);
+    }
+}
+
+void SoftVcpu::request_exit(RunExit exit)
+{
+    m_requested.store(exit);
+    signal(Cpu::event_exit);
+}
+
+void SoftVcpu::startup(u8 vector)
+{
+    m_cpu->sipi_vector.store(vector);
+    signal(Cpu::event_sipi);
+}
+
+bool SoftVcpu::can_wake() const
+{
+    u32 const events = m_cpu->events.load(std::memory_order_seq_cst);
+    if (events & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init | Cpu::event_sipi))
+        return true;
+    if (m_waiting_for_sipi)
+        return false;
+    if ((events & Cpu::event_nmi) && !m_cpu->nmi_blocked)
+        return true;
+    return (events & Cpu::event_interrupt) && (m_cpu->rflags & x86::rflags::interrupt);
+}
+
+// Sleeping and waking through the host's scheduler costs 50 us and more, so look around for a while first.
+void SoftVcpu::wait()
+{
+    constexpr long spin_nanoseconds = 50'000;
+    timespec start, now;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    do {
+        for (int i = 0; i < 64; ++i) {
+            if (can_wake())
+                return;
+            __builtin_ia32_pause();
+        }
+        clock_gettime(CLOCK_MONOTONIC, &now);
+    } while ((now.tv_sec - start.tv_sec) * 1'000'000'000 + (now.tv_nsec - start.tv_nsec) < spin_nanoseconds);
+    while (!can_wake()) {
+        m_sleeping.store(1, std::memory_order_seq_cst);
+        if (!can_wake())
+            syscall(SYS_futex, reinterpret_cast<u32*>(&m_sleeping), FUTEX_WAIT_PRIVATE, 1, nullptr, nullptr, 0);
+        m_sleeping.store(0, std::memory_order_seq_cst);
+    }
+}
+
+// True: leave run() with `exit`.
+bool SoftVcpu::take_lifecycle_events(RunExit& exit)
+{
+    u32 const events = m_cpu->events.load(std::memory_order_seq_cst);
+    if (events & Cpu::event_exit) {
+        m_cpu->events.fetch_and(~u32 { Cpu::event_exit });
+        exit = m_requested.load();
+        return true;
+    }
+    if (events & Cpu::event_kick) {
+        m_cpu->events.fetch_and(~u32 { Cpu::event_kick });
+        exit = RunExit::kicked;
+        return true;
+    }
+    if (events & Cpu::event_init) {
+        m_cpu->events.fetch_and(~u32 { Cpu::event_init });
+        reset_by_init(*m_cpu);
+        m_cpu->halted = false;
+        // The bootstrap processor starts over; the others wait to be told where (SDM vol. 3A 9.4).
+        m_waiting_for_sipi = m_cpu->wires.id != 0;
+    }
+    if (m_cpu->events.load() & Cpu::event_sipi) {
+        m_cpu->events.fetch_and(~u32 { Cpu::event_sipi });
+        if (m_waiting_for_sipi) {
+            start_by_sipi(*m_cpu, m_cpu->sipi_vector.load());
+            m_cpu->halted = false;
+            m_waiting_for_sipi = false;
+        }
+    }
+    return false;
+}
+
+RunExit SoftVcpu::loop()
+{
+    for (;;) {
+        RunExit exit;
+        if (take_lifecycle_events(exit))
+            return exit;
+        if (m_waiting_for_sipi) {
+            wait();
+            continue;
+        }
+        if (m_cpu->halted) {
+            if (!(m_cpu->rflags & x86::rflags::interrupt) && !can_wake())
+                return RunExit::halted;
+            wait();
+            if (m_cpu->events.load() & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init))
+                continue;
+            m_cpu->halted = false;
+        }
+        m_cpu->leaving = false;
+        run_generated_code(*m_cpu);
+        if (m_cpu->leaving && !(m_cpu->events.load() & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init | Cpu::event_sipi)))
+            return m_cpu->exit_reason;
+    }
+}
+
+RunExit SoftVcpu::run()
+{
+    SignalScope scope(*m_cpu);
+    return loop();
+}
+
+RunExit SoftVcpu::step()
+{
+    SignalScope scope(*m_cpu);
+    m_cpu->step_once = true;
+    RunExit const exit = loop();
+    m_cpu->step_once = false;
+    return exit;
+}
+
+// --- statistics ---
+
+std::string SoftVcpu::statistics_name() const
+{
+    return fmt::format("vcpu{}", m_cpu->wires.id);
+}
+
+std::vector<Statistic> SoftVcpu::statistics() const
+{
+    auto& mmu = const_cast<Mmu&>(m_mmu).statistics();
+    auto& cache = m_cache.statistics();
+    std::vector<Statistic> list {
+        { "blocks translated", cache.blocks_translated },
+        { "instructions translated", cache.instructions_translated },
+        { "guest code bytes translated", cache.guest_bytes },
+        { "host code bytes generated", cache.host_bytes },
+        { "blocks invalidated", cache.blocks_invalidated },
+        { "block jumps linked", cache.edges_linked },
+        { "block jumps unlinked", cache.edges_unlinked },
+        { "code cache flushes", cache.flushes },
+        { "dispatcher entries", m_statistics.dispatches },
+        { "direct jump misses", m_statistics.edge_misses },
+        { "indirect jump misses", m_statistics.jump_misses },
+        { "instructions emulated", m_statistics.operations },
+        { "slow memory accesses", m_statistics.slow_accesses },
+        { "operands by pieces", mmu.odd_operands },
+        { "page walks", mmu.page_walks },
+        { "look-aside flushes, all", mmu.flushes_all },
+        { "look-aside flushes, non-global", mmu.flushes_non_global },
+        { "look-aside flushes, one page", mmu.flushes_page },
+        { "stores to translated code", mmu.code_writes },
+        { "device memory reads", mmu.device_reads },
+        { "device memory writes", mmu.device_writes },
+        { "number of times hlt was intercepted", m_statistics.halts },
+        { "instructions stepped", m_statistics.steps },
+        { "exceptions", m_statistics.exceptions },
+        { "interrupts", m_statistics.interrupts },
+    };
+    for (unsigned i = 0; i < m_statistics.exceptions_by_vector.size(); ++i) {
+        if (m_statistics.exceptions_by_vector[i])
+            list.push_back({ fmt::format("exceptions of vector {}", i), m_statistics.exceptions_by_vector[i] });
+    }
+    for (unsigned i = 0; i < m_statistics.interrupts_by_vector.size(); ++i) {
+        if (m_statistics.interrupts_by_vector[i])
+            list.push_back({ fmt::format("interrupts of vector {}", i), m_statistics.interrupts_by_vector[i] });
+    }
+    return list;
+}
+
+} // namespace anyhyve::soft

@@ -1,0 +1,54 @@
+// A vCPU of the software engine: the run loop around generated code, events from other threads, state in and out.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+
+#include "engine/soft/cpuid.hpp"
+#include "engine/soft/mmu.hpp"
+#include "engine/soft/runtime.hpp"
+#include "engine/soft/translator.hpp"
+
+namespace anyhyve::soft {
+
+class SoftVcpu : public Vcpu {
+public:
+    SoftVcpu(VcpuWires const&, CodeCache&, Thunks const&);
+    ~SoftVcpu() override;
+
+    RunExit run() override;
+    RunExit step() override;
+    void kick() override { signal(Cpu::event_kick); }
+    void request_exit(RunExit) override;
+    CpuState state() const override;
+    void set_state(CpuState const&) override;
+    std::string failure_text() const override { return m_failure; }
+
+    void interrupt_pending() override { signal(Cpu::event_interrupt); }
+    void nmi() override { signal(Cpu::event_nmi); }
+    void init() override { signal(Cpu::event_init); }
+    void startup(u8 vector) override;
+
+    std::string statistics_name() const override;
+    std::vector<Statistic> statistics() const override;
+
+private:
+    void signal(u32 event);
+    RunExit loop();
+    bool take_lifecycle_events(RunExit& exit);
+    bool can_wake() const;
+    void wait();
+
+    std::unique_ptr<Cpu> m_cpu;
+    Cpuid m_cpuid;
+    RuntimeStatistics m_statistics;
+    Mmu m_mmu;
+    Translator m_translator;
+    CodeCache& m_cache;
+    std::atomic<RunExit> m_requested { RunExit::kicked };
+    std::atomic<u32> m_sleeping { 0 };
+    bool m_waiting_for_sipi = false;
+    std::string m_failure;
+};
+
+} // namespace anyhyve::soft
