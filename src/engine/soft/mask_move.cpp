@@ -53,7 +53,7 @@ Outcome for_each_run(u32 chosen, Act act)
 Outcome execute_mask_move(Cpu& cpu, Instruction const& instruction)
 {
     bool const mmx = is_mmx(instruction);
-    if (cpu.cr0 & cr0::em)
+    if ((cpu.cr0 & cr0::em) && instruction.encoding == Encoding::legacy)
         return raise_ud(cpu);
     if (cpu.cr0 & cr0::ts)
         return raise(cpu, vector::device_not_available);
@@ -72,10 +72,11 @@ Outcome execute_mask_move(Cpu& cpu, Instruction const& instruction)
     u64 const address_mask = mask_of_bytes(instruction.address_size);
     u64 const start = cpu.gpr[rdi];
     u64 linear = 0;
-    STEP(for_each_run(chosen, [&](unsigned first, unsigned count) {
+    auto const probe = [&](unsigned first, unsigned count) {
         STEP(cpu.mmu->linear_address(segment, (start + first) & address_mask, count, Access::write, linear));
         return cpu.mmu->probe(linear, count, Access::write);
-    }));
+    };
+    STEP(for_each_run(chosen, probe));
     return for_each_run(chosen, [&](unsigned first, unsigned count) {
         return cpu.mmu->write_segment(segment, (start + first) & address_mask, data + first, count);
     });
