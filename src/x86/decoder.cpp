@@ -6,7 +6,9 @@
 #include "x86/instruction.hpp"
 #include "x86/opcode_table.hpp"
 
+#include <bit>
 #include <cstring>
+#include <iterator>
 
 namespace anyhyve::x86 {
 
@@ -57,6 +59,7 @@ private:
     void trim_register_numbers(OpcodeInfo const& info);
     void set_operand_size(OpcodeInfo const& info);
     void read_immediate(Immediate kind);
+    void read_rare_immediate(Immediate kind);
     void scale_displacement(OpcodeInfo const& info);
     bool is_valid(OpcodeInfo const& info) const;
     bool is_valid_vex(OpcodeInfo const& info) const;
@@ -77,6 +80,10 @@ private:
 inline bool Decoder::read_prefixes()
 {
     auto& out = m_out;
+    if (m_long && (*m_at & 0xf0) == 0x40 && prefix_bytes[m_at[1]] == not_prefix) { // by far the most frequent
+        out.rex = *m_at++;
+        return true;
+    }
     for (;;) {
         auto const byte = *m_at;
         auto const kind = prefix_bytes[byte];
@@ -326,55 +333,127 @@ inline u32 Decoder::selection() const
         | u32 { out.rex & 1u } << s::rex_b_shift;
 }
 
+// Effective operand size, by rule, then by the size that mode, 66 and REX.W ask for (2, 4, 8), outside of and in 64-bit mode.
+constexpr u8 operand_sizes[6][3][2] = {
+    { { 2, 2 }, { 4, 4 }, { 8, 8 } }, // normal
+    { { 1, 1 }, { 1, 1 }, { 1, 1 } }, // byte
+    { { 2, 2 }, { 4, 8 }, { 8, 8 } }, // default64
+    { { 2, 8 }, { 4, 8 }, { 8, 8 } }, // force64
+    { { 4, 4 }, { 4, 4 }, { 8, 8 } }, // double_or_quad
+    { { 4, 8 }, { 4, 8 }, { 8, 8 } }, // mode
+};
+
 inline void Decoder::set_operand_size(OpcodeInfo const& info)
 {
-    auto& out = m_out;
-    switch (info.size_rule) {
-    case OperandSize::normal: out.operand_size = m_normal_size; break;
-    case OperandSize::byte: out.operand_size = 1; break;
-    case OperandSize::default64: out.operand_size = m_long && m_normal_size == 4 ? 8 : m_normal_size; break;
-    case OperandSize::force64: out.operand_size = m_long ? 8 : m_normal_size; break;
-    case OperandSize::double_or_quad: out.operand_size = out.rex & 8 ? 8 : 4; break;
-    case OperandSize::mode: out.operand_size = m_long ? 8 : 4; break;
-    }
+    m_out.operand_size = operand_sizes[static_cast<unsigned>(info.size_rule)][m_normal_size >> 2][m_long];
 }
 
-void Decoder::read_immediate(Immediate kind)
+// Bytes of an immediate of one part, by kind, then by operand size 1, 2, 4, 8; and whether it is sign-extended.
+struct ImmediateSize {
+    u8 bytes[4];
+    bool is_signed;
+};
+
+constexpr ImmediateSize immediate_sizes[] = {
+    { { 0, 0, 0, 0 }, false }, // none
+    { { 1, 1, 1, 1 }, false }, // byte
+    { { 1, 1, 1, 1 }, true },  // signed_byte
+    { { 2, 2, 2, 2 }, false }, // word
+    { { 1, 2, 4, 4 }, true },  // operand
+    { { 1, 2, 4, 8 }, true },  // operand_full
+    { { 1, 1, 1, 1 }, true },  // relative_byte
+    { { 1, 2, 4, 4 }, true },  // relative
+};
+static_assert(std::size(immediate_sizes) == static_cast<unsigned>(Immediate::far_pointer));
+
+inline void Decoder::read_immediate(Immediate kind)
 {
     auto& out = m_out;
-    auto const* const start = m_at;
+    if (kind == Immediate::none)
+        return;
+    if (kind >= Immediate::far_pointer)
+        return read_rare_immediate(kind);
+    auto const& entry = immediate_sizes[static_cast<unsigned>(kind)];
+    unsigned const size = entry.bytes[std::countr_zero(out.operand_size)];
+    unsigned const shift = 64 - 8 * size;
+    u64 const raised = load<u64>(m_at) << shift;
+    out.immediate = entry.is_signed ? static_cast<u64>(static_cast<i64>(raised) >> shift) : raised >> shift;
+    out.immediate_offset = static_cast<u8>(length());
+    out.immediate_size = static_cast<u8>(size);
+    m_at += size;
+}
+
+void Decoder::read_rare_immediate(Immediate kind)
+{
+    auto& out = m_out;
     auto const take = [&](unsigned size) {
-        u64 value = 0;
-        switch (size) {
-        case 1: value = *m_at; break;
-        case 2: value = load<u16>(m_at); break;
-        case 4: value = load<u32>(m_at); break;
-        case 8: value = load<u64>(m_at); break;
-        }
+        u64 const value = size == 0 ? 0 : load<u64>(m_at) << (64 - 8 * size) >> (64 - 8 * size);
         m_at += size;
         return value;
     };
-    auto const take_signed = [&](unsigned size) {
-        u64 const value = take(size);
-        return size == 1 ? static_cast<u64>(i64 { static_cast<i8>(value) }) : size == 2 ? static_cast<u64>(i64 { static_cast<i16>(value) }) : static_cast<u64>(i64 { static_cast<i32>(value) });
-    };
-    u8 const size = out.operand_size;
+    auto const* const start = m_at;
     switch (kind) {
-    case Immediate::none: return;
-    case Immediate::byte: out.immediate = take(1); break;
-    case Immediate::relative_byte:
-    case Immediate::signed_byte: out.immediate = take_signed(1); break;
-    case Immediate::word: out.immediate = take(2); break;
-    case Immediate::relative:
-    case Immediate::operand: out.immediate = take_signed(size == 8 ? 4 : size); break;
-    case Immediate::operand_full: out.immediate = size == 8 ? take(8) : take_signed(size); break;
-    case Immediate::far_pointer: out.immediate = take(size), out.immediate2 = static_cast<u16>(take(2)); break;
-    case Immediate::memory_offset: out.displacement = static_cast<i64>(take(out.address_size)), out.has_memory = true; return;
-    case Immediate::word_byte: out.immediate = take(2), out.immediate2 = static_cast<u16>(take(1)); break;
-    case Immediate::byte_byte: out.immediate = take(1), out.immediate2 = static_cast<u16>(take(1)); break;
+    case Immediate::memory_offset:
+        out.displacement = static_cast<i64>(take(out.address_size));
+        out.has_memory = true;
+        return;
+    case Immediate::far_pointer:
+        out.immediate = take(out.operand_size);
+        out.immediate2 = static_cast<u16>(take(2));
+        break;
+    case Immediate::word_byte:
+        out.immediate = take(2);
+        out.immediate2 = static_cast<u16>(take(1));
+        break;
+    default: // byte_byte
+        out.immediate = take(1);
+        out.immediate2 = static_cast<u16>(take(1));
+        break;
     }
     out.immediate_offset = static_cast<u8>(start - m_code);
     out.immediate_size = static_cast<u8>(m_at - start);
+}
+
+// Widths that do not depend on the instruction, or 0, in the order of MemoryWidth up to b64.
+constexpr u8 fixed_widths[] = { 0, 1, 2, 4, 8, 10, 16, 32, 64 };
+
+unsigned rare_operand_bytes(Instruction const& instruction)
+{
+    using W = MemoryWidth;
+    unsigned const vector = 16u << (instruction.vector_length & 3);
+    unsigned const operand = instruction.operand_size;
+    bool const one = instruction.evex_b;
+    switch (instruction.info->width) {
+    case W::vector_half: return vector / 2;
+    case W::vector_quarter: return vector / 4;
+    case W::vector_eighth: return vector / 8;
+    case W::broadcast32: return one ? 4 : vector;
+    case W::broadcast64: return one ? 8 : vector;
+    case W::broadcast32_half: return one ? 4 : vector / 2;
+    case W::broadcast16: return one ? 2 : vector;
+    case W::broadcast16_half: return one ? 2 : vector / 2;
+    case W::broadcast16_quarter: return one ? 2 : vector / 4;
+    case W::operand_pair: return operand * 2;
+    case W::far_pointer: return operand + 2;
+    case W::pseudo_descriptor: return instruction.code_size == CodeSize::bits64 ? 10 : 6;
+    case W::x87_environment: return operand == 2 ? 14 : 28;
+    case W::x87_state: return operand == 2 ? 94 : 108;
+    case W::fx_state: return 512;
+    default: return 0; // xsave_state
+    }
+}
+
+// What the memory operand takes.
+inline unsigned operand_bytes(Instruction const& instruction)
+{
+    auto const width = instruction.info->width;
+    if (width == MemoryWidth::operand)
+        return instruction.operand_size;
+    if (width < MemoryWidth::operand)
+        return fixed_widths[static_cast<unsigned>(width)];
+    if (width == MemoryWidth::vector)
+        return 16u << (instruction.vector_length & 3);
+    return rare_operand_bytes(instruction);
 }
 
 // An index register, or none, of a VSIB operand: it cannot be absent, and EVEX.V' is its fifth bit.
@@ -489,7 +568,7 @@ unsigned Decoder::run()
     out.info = info;
     set_segment();
     if (out.has_memory) {
-        auto const size = memory_operand_size(out);
+        auto const size = operand_bytes(out);
         out.memory_size = size < 256 ? static_cast<u8>(size) : 0;
         if (m_disp8 && out.encoding == Encoding::evex)
             scale_displacement(*info);
@@ -501,42 +580,7 @@ unsigned Decoder::run()
 
 unsigned memory_operand_size(Instruction const& instruction)
 {
-    using W = MemoryWidth;
-    unsigned const vector = 16u << (instruction.vector_length & 3);
-    unsigned const operand = instruction.operand_size;
-    bool const one = instruction.evex_b;
-    if (!instruction.has_memory)
-        return 0;
-    switch (instruction.info->width) {
-    case W::none: return 0;
-    case W::b1: return 1;
-    case W::b2: return 2;
-    case W::b4: return 4;
-    case W::b8: return 8;
-    case W::b10: return 10;
-    case W::b16: return 16;
-    case W::b32: return 32;
-    case W::b64: return 64;
-    case W::operand: return operand;
-    case W::vector: return vector;
-    case W::vector_half: return vector / 2;
-    case W::vector_quarter: return vector / 4;
-    case W::vector_eighth: return vector / 8;
-    case W::broadcast32: return one ? 4 : vector;
-    case W::broadcast64: return one ? 8 : vector;
-    case W::broadcast32_half: return one ? 4 : vector / 2;
-    case W::broadcast16: return one ? 2 : vector;
-    case W::broadcast16_half: return one ? 2 : vector / 2;
-    case W::broadcast16_quarter: return one ? 2 : vector / 4;
-    case W::operand_pair: return operand * 2;
-    case W::far_pointer: return operand + 2;
-    case W::pseudo_descriptor: return instruction.code_size == CodeSize::bits64 ? 10 : 6;
-    case W::x87_environment: return operand == 2 ? 14 : 28;
-    case W::x87_state: return operand == 2 ? 94 : 108;
-    case W::fx_state: return 512;
-    case W::xsave_state: return 0;
-    }
-    return 0;
+    return instruction.has_memory ? operand_bytes(instruction) : 0;
 }
 
 DecodeStatus decode(u8 const* code, unsigned available, CodeSize size, Instruction& out)
