@@ -1,0 +1,191 @@
+// Tests of the control socket: questions and answers, several clients, and clients that send garbage.
+#include <gtest/gtest.h>
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <random>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+
+#include "host/unix_socket.hpp"
+#include "vmm/control_client.hpp"
+#include "vmm/control_server.hpp"
+
+namespace anyhyve {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+class ControlTest : public testing::Test {
+protected:
+    void SetUp() override
+    {
+        std::string pattern = testing::TempDir() + "anyhyve-XXXXXX";
+        ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+        m_path = pattern;
+        m_directory = std::make_unique<host::Directory>(host::Directory::open(m_path).release_value());
+        m_loop = host::EventLoop::create().release_value();
+        m_server = ControlServer::create(*m_loop, *m_directory, "control").release_value();
+        m_server->add("echo", [](json const& arguments) -> Result<json> { return arguments; });
+        m_server->add("double", [](json const& arguments) -> Result<json> { return json(arguments.at("value").get<int>() * 2); });
+        m_server->add("fail", [](json const&) -> Result<json> { return make_error(EBUSY, "The disk \"{}\" is busy.", "\xff"); });
+        m_server->add("large", [](json const&) -> Result<json> { return json(std::string(3'000'000, 'x')); });
+        m_thread = std::thread([this] { EXPECT_TRUE(m_loop->run().ok()); });
+    }
+    void TearDown() override
+    {
+        m_loop->stop();
+        m_thread.join();
+        m_server.reset();
+        EXPECT_FALSE(std::filesystem::exists(m_path + "/control"));
+        std::filesystem::remove_all(m_path);
+    }
+    ControlClient connect() { return ControlClient::connect(*m_directory, "control").release_value(); }
+    // Sends bytes as they are and reads until the server hangs up or `lines` lines are there.
+    std::string raw(std::string const& bytes, int lines)
+    {
+        auto const socket = host::connect_unix(*m_directory, "control").release_value();
+        (void)!send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+        std::string all;
+        char buffer[4096];
+        while (std::count(all.begin(), all.end(), '\n') < lines) {
+            ssize_t const count = recv(socket.get(), buffer, sizeof buffer, 0);
+            if (count <= 0)
+                break;
+            all.append(buffer, static_cast<std::size_t>(count));
+        }
+        return all;
+    }
+    std::string m_path;
+    std::unique_ptr<host::Directory> m_directory;
+    std::unique_ptr<host::EventLoop> m_loop;
+    std::unique_ptr<ControlServer> m_server;
+    std::thread m_thread;
+};
+
+TEST_F(ControlTest, answers_and_refuses)
+{
+    auto client = connect();
+    EXPECT_EQ(client.call("echo", { { "a", 1 } }).value(), (json { { "a", 1 } }));
+    EXPECT_EQ(client.call("echo", {}).value(), json::object());
+    EXPECT_EQ(client.call("double", { { "value", 21 } }).value(), 42);
+    auto const failed = client.call("fail", {});
+    EXPECT_EQ(failed.error().message(), "The disk \"\xef\xbf\xbd\" is busy.");
+    EXPECT_EQ(failed.error().code(), EBUSY);
+    EXPECT_EQ(client.call("nothing", {}).error().code(), ENOSYS);
+    EXPECT_EQ(client.call("double", { { "value", "x" } }).error().code(), EINVAL);
+    EXPECT_EQ(client.call("double", {}).error().code(), EINVAL);
+    EXPECT_EQ(client.call("large", {}).value().get<std::string>().size(), 3'000'000u);
+    EXPECT_EQ(client.call("double", { { "value", 1 } }).value(), 2);
+}
+
+TEST_F(ControlTest, serves_several_clients)
+{
+    std::vector<std::thread> threads;
+    std::atomic<int> good { 0 };
+    for (int i = 0; i < 8; ++i)
+        threads.emplace_back([&, i] {
+            auto client = connect();
+            for (int k = 0; k < 100; ++k)
+                good += client.call("double", { { "value", i * k } }).value() == 2 * i * k;
+        });
+    for (auto& thread : threads)
+        thread.join();
+    EXPECT_EQ(good, 800);
+}
+
+TEST_F(ControlTest, pipelined_requests_are_answered_in_order)
+{
+    std::string requests;
+    for (int i = 0; i < 200; ++i)
+        requests += R"({"command":"double","arguments":{"value":)" + std::to_string(i) + "}}\r\n\n";
+    std::string const answers = raw(requests, 200);
+    EXPECT_EQ(std::count(answers.begin(), answers.end(), '\n'), 200);
+    EXPECT_NE(answers.find("{\"ok\":true,\"result\":398}\n"), std::string::npos);
+    EXPECT_LT(answers.find("\"result\":10}"), answers.find("\"result\":12}"));
+}
+
+TEST_F(ControlTest, garbage_is_answered_and_harms_nobody)
+{
+    auto const refused = [&](std::string const& line) { return raw(line + "\n", 1).find("\"ok\":false") != std::string::npos; };
+    for (std::string const& line : { std::string("x"), std::string("{}"), std::string("[]"), std::string("null"), std::string("{\"command\":5}"),
+             std::string("{\"command\":\"echo\",\"arguments\":[]}"), std::string("{\"command\":\"echo\""), std::string("\xff\xfe\x00 {", 5), std::string(60000, '['),
+             std::string(60000, '{') })
+        EXPECT_TRUE(refused(line)) << line.substr(0, 60);
+    EXPECT_NE(raw(std::string(200000, 'x'), 1).find("longer than 65536 bytes"), std::string::npos);
+    EXPECT_NE(raw(std::string(70000, 'x') + "\n", 1).find("longer than 65536 bytes"), std::string::npos);
+    EXPECT_EQ(raw("{\"command\":\"echo\",\"arguments\":{\"t\":\"" + std::string(65000, 'y') + "\"}}\n", 1).size(), 65000 + 35u - 5u);
+    std::mt19937 random(3);
+    for (int round = 0; round < 50; ++round) {
+        std::string bytes;
+        for (unsigned i = random() % 3000; i > 0; --i)
+            bytes += static_cast<char>(random());
+        auto const socket = host::connect_unix(*m_directory, "control").release_value();
+        (void)!send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    }
+    EXPECT_EQ(connect().call("double", { { "value", 4 } }).value(), 8);
+}
+
+TEST_F(ControlTest, a_client_that_does_not_read_stops_only_itself)
+{
+    auto const lazy = host::connect_unix(*m_directory, "control").release_value();
+    std::string const requests = "{\"command\":\"large\"}\n{\"command\":\"large\"}\n";
+    ASSERT_GT(send(lazy.get(), requests.data(), requests.size(), MSG_NOSIGNAL), 0);
+    EXPECT_EQ(connect().call("double", { { "value", 4 } }).value(), 8);
+    std::size_t received = 0;
+    char buffer[65536];
+    while (received < 2 * 3'000'024u) {
+        ssize_t const count = recv(lazy.get(), buffer, sizeof buffer, 0);
+        ASSERT_GT(count, 0);
+        received += static_cast<std::size_t>(count);
+    }
+}
+
+TEST_F(ControlTest, clients_beyond_the_limit_are_turned_away)
+{
+    std::vector<ControlClient> clients;
+    for (std::size_t i = 0; i < ControlServer::most_clients; ++i) {
+        clients.push_back(connect());
+        ASSERT_TRUE(clients.back().call("echo", {}).ok());
+    }
+    EXPECT_EQ(connect().call("echo", {}).error().code(), EBUSY);
+    clients.pop_back();
+    for (int attempt = 0; attempt < 100; ++attempt) {
+        if (connect().call("echo", {}).ok())
+            return;
+        std::this_thread::sleep_for(5ms);
+    }
+    FAIL() << "the place of a client that left is not given to another";
+}
+
+TEST_F(ControlTest, a_vm_that_nobody_runs_has_no_control)
+{
+    EXPECT_EQ(ControlClient::connect(*m_directory, "none").error().code(), ESRCH);
+    { auto const stale = host::listen_unix(*m_directory, "stale").release_value(); }
+    EXPECT_EQ(ControlClient::connect(*m_directory, "stale").error().code(), ESRCH);
+    EXPECT_EQ(ControlServer::create(*m_loop, *m_directory, "control").error().code(), EADDRINUSE);
+}
+
+TEST(ControlClientTest, gives_up_and_notices_the_end)
+{
+    std::string pattern = testing::TempDir() + "anyhyve-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    auto const directory = host::Directory::open(pattern).release_value();
+    {
+        auto const listener = host::listen_unix(directory, "control").release_value();
+        auto client = ControlClient::connect(directory, "control").release_value();
+        EXPECT_EQ(client.call("x", {}, 20).error().code(), ETIMEDOUT);
+        auto server = host::accept_client(listener.get()).release_value();
+        (void)!send(server.get(), "nonsense\n", 9, 0);
+        EXPECT_EQ(client.call("x", {}, 1000).error().code(), EPROTO);
+        server.reset();
+        EXPECT_EQ(client.call("x", {}, 1000).error().code(), ECONNRESET);
+    }
+    std::filesystem::remove_all(pattern);
+}
+
+} // namespace anyhyve
