@@ -1,7 +1,7 @@
 // Stacks of inner privilege levels as the TSS names them.
 #include "engine/soft/inner_stack.hpp"
 
-#include "engine/soft/mmu.hpp"
+#include "engine/soft/known_memory.hpp"
 #include "engine/soft/segmentation.hpp"
 
 namespace anyhyve::soft {
@@ -17,7 +17,7 @@ Outcome read_tss64(Cpu& cpu, u32 offset, u64& pointer)
 {
     if (offset + 7 > cpu.tr.limit)
         return raise_selector(cpu, vector::invalid_tss, cpu.tr.selector);
-    return cpu.mmu->read_value(cpu.tr.base + offset, pointer, Rights::supervisor);
+    return read_quadwords<1>(cpu, cpu.tr.base + offset, &pointer, Rights::supervisor);
 }
 
 } // namespace

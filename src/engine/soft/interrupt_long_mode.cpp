@@ -2,7 +2,7 @@
 #include "engine/soft/exceptions.hpp"
 #include "engine/soft/flag_register.hpp"
 #include "engine/soft/inner_stack.hpp"
-#include "engine/soft/mmu.hpp"
+#include "engine/soft/known_memory.hpp"
 #include "engine/soft/segmentation.hpp"
 
 namespace anyhyve::soft {
@@ -19,7 +19,7 @@ Outcome fetch_gate(Cpu& cpu, InterruptEvent const& event, Descriptor& gate)
     if (offset + 15 > cpu.idtr.limit)
         return raise_gp(cpu, event.gate_code());
     u64 entry[2];
-    STEP(cpu.mmu->read(cpu.idtr.base + offset, entry, sizeof entry, Rights::supervisor));
+    STEP(read_quadwords<2>(cpu, cpu.idtr.base + offset, entry, Rights::supervisor));
     gate.low = entry[0];
     gate.high = entry[1];
     bool const is_gate = gate.system() && (gate.type() == descriptor_type::interrupt_gate64 || gate.type() == descriptor_type::trap_gate64);
@@ -47,13 +47,11 @@ Outcome push_frame(Cpu& cpu, InterruptEvent const& event, u64 top, Rights rights
 {
     u64 const frame[6] = { event.error_code, event.return_rip, cpu.segment(Segment::cs).selector, event.pushed_flags,
                            cpu.gpr[x86::rsp], cpu.segment(Segment::ss).selector };
-    unsigned const skipped = event.has_error_code ? 0 : 1;
-    unsigned const size = (6 - skipped) * 8;
     top &= ~u64 { 15 };
-    bottom = top - size;
+    bottom = top - (event.has_error_code ? 6 : 5) * 8;
     if (!is_canonical(bottom) || !is_canonical(top - 1))
         return raise_with_code(cpu, vector::stack_fault, 0);
-    return cpu.mmu->write(bottom, frame + skipped, size, rights);
+    return event.has_error_code ? write_quadwords<6>(cpu, bottom, frame, rights) : write_quadwords<5>(cpu, bottom, frame + 1, rights);
 }
 
 } // namespace

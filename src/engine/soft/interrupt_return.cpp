@@ -2,7 +2,7 @@
 #include "engine/soft/interrupt_return.hpp"
 
 #include "engine/soft/flag_register.hpp"
-#include "engine/soft/mmu.hpp"
+#include "engine/soft/known_memory.hpp"
 #include "engine/soft/return_checks.hpp"
 #include "engine/soft/stack_frame.hpp"
 #include "engine/soft/task_switch.hpp"
@@ -142,7 +142,9 @@ Outcome return_in_protected_mode(Cpu& cpu, unsigned size)
     u64 frame[5];
     // 64-bit code always returns with a stack.
     if (cpu.code64()) {
-        STEP(read_frame(cpu, 0, size, 5, frame));
+        u64 const top = cpu.gpr[x86::rsp];
+        bool const simple = size == 8 && is_canonical(top) && is_canonical(top + sizeof frame - 1);
+        STEP(simple ? read_quadwords<5>(cpu, top, frame, Rights::current) : read_frame(cpu, 0, size, 5, frame));
         return return_to_code(cpu, frame, size, true);
     }
     STEP(read_frame(cpu, 0, size, 3, frame));

@@ -1,7 +1,7 @@
 // Segment descriptors and segment register loads: the checks of SDM vol. 3A chapter 5, each with its error code.
 #include "engine/soft/segmentation.hpp"
 
-#include "engine/soft/mmu.hpp"
+#include "engine/soft/known_memory.hpp"
 
 namespace anyhyve::soft {
 
@@ -27,7 +27,7 @@ Outcome fetch_descriptor(Cpu& cpu, u16 selector, u8 bad, Descriptor& out)
     out.selector = selector;
     out.address = wrap_linear(cpu, base + offset);
     out.high = 0;
-    return cpu.mmu->read_value(out.address, out.low, Rights::supervisor);
+    return read_quadwords<1>(cpu, out.address, &out.low, Rights::supervisor);
 }
 
 Outcome fetch_system_half(Cpu& cpu, u8 bad, Descriptor& descriptor)

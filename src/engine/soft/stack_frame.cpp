@@ -37,18 +37,24 @@ Outcome stack_address(Cpu& cpu, StackTarget const& stack, u64 offset, unsigned s
     return fits ? Outcome::next : raise_with_code(cpu, x86::vector::stack_fault, stack.fault_code);
 }
 
+// Values of 2, 4 or 8 bytes, each in one access: byte by byte would stall on what was just written whole.
 void store(u8* to, u64 value, unsigned size)
 {
-    for (unsigned i = 0; i < size; i++)
-        to[i] = static_cast<u8>(value >> (i * 8));
+    switch (size) {
+    case 2: __builtin_memcpy(to, &value, 2); return;
+    case 4: __builtin_memcpy(to, &value, 4); return;
+    default: __builtin_memcpy(to, &value, 8); return;
+    }
 }
 
 u64 load(u8 const* from, unsigned size)
 {
     u64 value = 0;
-    for (unsigned i = size; i-- > 0;)
-        value = value << 8 | from[i];
-    return value;
+    switch (size) {
+    case 2: __builtin_memcpy(&value, from, 2); return value;
+    case 4: __builtin_memcpy(&value, from, 4); return value;
+    default: __builtin_memcpy(&value, from, 8); return value;
+    }
 }
 
 } // namespace
@@ -110,6 +116,8 @@ Outcome read_frame(Cpu& cpu, u64 offset, unsigned item_size, unsigned count, u64
     unsigned const total = count * item_size;
     u64 const mask = width_mask(stack_width(cpu));
     u64 const first = (cpu.gpr[x86::rsp] + offset) & mask;
+    if (item_size == 8 && mask == ~u64 { 0 })
+        return cpu.mmu->read_segment(x86::Segment::ss, first, values, total);
     u8 bytes[read_frame_capacity * 8];
     if (((first + total - 1) & mask) >= first)
         STEP(cpu.mmu->read_segment(x86::Segment::ss, first, bytes, total));

@@ -2,7 +2,7 @@
 #include "engine/soft/stack_operations.hpp"
 
 #include "engine/soft/flag_register.hpp"
-#include "engine/soft/mmu.hpp"
+#include "engine/soft/known_memory.hpp"
 #include "engine/soft/segmentation.hpp"
 #include "engine/soft/stack_frame.hpp"
 
@@ -22,6 +22,12 @@ unsigned operand_size(Cpu const& cpu, Instruction const& insn)
 
 Outcome push(Cpu& cpu, unsigned size, u64 value)
 {
+    u64 const below = cpu.gpr[x86::rsp] - 8;
+    if (size == 8 && is_canonical(below) && is_canonical(below + 7)) { // 64-bit code
+        STEP(write_quadwords<1>(cpu, below, &value, Rights::current));
+        cpu.gpr[x86::rsp] = below;
+        return Outcome::next;
+    }
     u64 const pointer = (cpu.gpr[x86::rsp] - size) & width_mask(stack_width(cpu));
     STEP(cpu.mmu->write_segment(Segment::ss, pointer, &value, size));
     set_stack_pointer(cpu, pointer);
@@ -105,7 +111,8 @@ Outcome execute_pop_flags(Cpu& cpu, Instruction const& insn)
     if (is_virtual && (!(cpu.cr4 & x86::cr4::vme) || size != 2))
         return raise_gp(cpu);
     u64 popped = 0;
-    STEP(read_frame(cpu, 0, size, 1, &popped));
+    bool const simple = size == 8 && is_canonical(cpu.gpr[x86::rsp]) && is_canonical(cpu.gpr[x86::rsp] + 7); // 64-bit code
+    STEP(simple ? read_quadwords<1>(cpu, cpu.gpr[x86::rsp], &popped, Rights::current) : read_frame(cpu, 0, size, 1, &popped));
     if (is_virtual)
         STEP(pop_virtual_flags(cpu, popped));
     else
