@@ -334,13 +334,14 @@ inline u32 Decoder::selection() const
 }
 
 // Effective operand size, by rule, then by the size that mode, 66 and REX.W ask for (2, 4, 8), outside of and in 64-bit mode.
-constexpr u8 operand_sizes[6][3][2] = {
+constexpr u8 operand_sizes[7][3][2] = {
     { { 2, 2 }, { 4, 4 }, { 8, 8 } }, // normal
     { { 1, 1 }, { 1, 1 }, { 1, 1 } }, // byte
     { { 2, 2 }, { 4, 8 }, { 8, 8 } }, // default64
     { { 2, 8 }, { 4, 8 }, { 8, 8 } }, // force64
     { { 4, 4 }, { 4, 4 }, { 8, 8 } }, // double_or_quad
     { { 4, 8 }, { 4, 8 }, { 8, 8 } }, // mode
+    { { 2, 2 }, { 4, 4 }, { 4, 4 } }, // input_output
 };
 
 inline void Decoder::set_operand_size(OpcodeInfo const& info)
@@ -581,6 +582,31 @@ unsigned Decoder::run()
 unsigned memory_operand_size(Instruction const& instruction)
 {
     return instruction.has_memory ? operand_bytes(instruction) : 0;
+}
+
+RegisterUse general_registers(Instruction const& instruction)
+{
+    auto const& info = *instruction.info;
+    RegisterUse result { info.implicit_read, info.implicit_write };
+    auto const add = [&](unsigned number, unsigned use) {
+        result.read = static_cast<u16>(result.read | (use & use_read ? 1u : 0u) << number);
+        result.written = static_cast<u16>(result.written | (use & use_write ? 1u : 0u) << number);
+    };
+    auto const field = [&](FieldKind kind, FieldUse use, unsigned number) {
+        if (kind == FieldKind::gpr8 && instruction.rex == 0)
+            number &= 3; // AH, CH, DH, BH
+        if (kind == FieldKind::gpr || kind == FieldKind::gpr8)
+            add(number, use);
+    };
+    field(info.reg_kind, info.reg_use, instruction.reg);
+    if (info.opcode_register || instruction.mod == 3)
+        field(info.rm_kind, info.rm_use, instruction.rm);
+    field(info.vvvv_kind, info.vvvv_use, instruction.vvvv);
+    if (instruction.has_memory && instruction.base != no_register)
+        add(instruction.base, use_read);
+    if (instruction.has_memory && instruction.index != no_register && !info.vsib)
+        add(instruction.index, use_read);
+    return result;
 }
 
 DecodeStatus decode(u8 const* code, unsigned available, CodeSize size, Instruction& out)

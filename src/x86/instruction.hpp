@@ -118,6 +118,7 @@ enum class OperandSize : u8 {
     force64,          // 8 in 64-bit mode, 66 is ignored there (near branches, Intel's way)
     double_or_quad,   // 4, or 8 with REX.W/VEX.W in 64-bit mode; 66 has no say
     mode,             // 8 in 64-bit mode, else 4 (control and debug registers)
+    input_output,     // as normal, but never 8
 };
 
 // What an EVEX form allows beyond its operands; bits.
@@ -225,5 +226,14 @@ DecodeStatus decode(u8 const* code, unsigned available, CodeSize, Instruction& o
 
 // Bytes the ModRM memory operand of this instruction takes, however many; 0 for none and for XSAVE's, whose size XCR0 decides.
 unsigned memory_operand_size(Instruction const&);
+
+// General registers that an instruction reads and writes: bit n = register n. AH to BH count as RAX to RBX, a partial write as a read, too.
+struct RegisterUse {
+    u16 read;
+    u16 written;
+};
+
+// All of them: by fields, implied, and in addresses of memory operands named by ModRM.
+RegisterUse general_registers(Instruction const&);
 
 } // namespace anyhyve::x86

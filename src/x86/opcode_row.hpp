@@ -21,7 +21,7 @@
 //   eighth of it; xd xq xw EVEX vector or broadcast of 4, 8, 2 bytes; hd hw fw the same for half and fourth vectors; a two operands;
 //   p far pointer; s descriptor-table register; m none or special.
 //
-// Notes: lock; r: w: m: flags read, written, maybe written (of oszapc); read: write: implicit registers; d64 f64 mode byte normal: operand size;
+// Notes: lock; r: w: m: flags read, written, maybe written (of oszapc); read: write: implicit registers; d64 f64 mode byte io normal: operand size;
 //   aligned / unaligned; vsib; sae er nomask nozero; n1..n16 disp8 scale; 256:feature for wider vectors; count; distinct; unit:name.
 #pragma once
 
@@ -353,6 +353,8 @@ constexpr void Row::read_note(std::string_view word)
         info.size_rule = OperandSize::normal;
     else if (word == "mode")
         info.size_rule = OperandSize::mode;
+    else if (word == "io")
+        info.size_rule = OperandSize::input_output;
     else if (word == "byte")
         info.size_rule = OperandSize::byte, info.byte_operand = true;
     else if (word == "aligned")

@@ -177,7 +177,6 @@ private:
     std::string registers() const;
     std::string flags() const;
     std::string immediates() const;
-    Registers our_registers() const;
     Registers other_registers() const;
 
     u8 const* m_bytes;
@@ -211,12 +210,12 @@ bool Comparison::has_size_of_its_own() const
 }
 
 // Instructions for which we claim more registers than Zydis does: string instructions use RCX only with a repeat prefix, BSF and BSR keep
-// their destination when there is no bit, IN's destination size is not told apart, POPA.
+// their destination when there is no bit (and TZCNT and LZCNT are those on CPUs without BMI1 and LZCNT), IN's destination size is not told apart, POPA.
 bool Comparison::claims_more_registers() const
 {
     auto const operation = m_ours.info->operation;
     return (operation >= Operation::string_move && operation <= Operation::in) || operation == Operation::pop_all
-        || is_one_of(m_other.mnemonic, { ZYDIS_MNEMONIC_BSF, ZYDIS_MNEMONIC_BSR });
+        || is_one_of(m_other.mnemonic, { ZYDIS_MNEMONIC_BSF, ZYDIS_MNEMONIC_BSR, ZYDIS_MNEMONIC_TZCNT, ZYDIS_MNEMONIC_LZCNT });
 }
 
 // No-operations do not read what ModRM names; Zydis decides for PAUSE where the CPU executes XCHG R8, RAX (F3 REX.B 90); it takes RCX and R11
@@ -343,29 +342,6 @@ std::string Comparison::field(ZydisDecodedOperand const& operand) const
     }
 }
 
-Registers Comparison::our_registers() const
-{
-    Registers result;
-    auto const& info = *m_ours.info;
-    auto const field = [&](FieldKind kind, FieldUse use, unsigned number) {
-        if (kind == FieldKind::gpr8 && m_ours.rex == 0 && number >= 4)
-            number -= 4; // AH, CH, DH, BH
-        if (kind == FieldKind::gpr || kind == FieldKind::gpr8)
-            result.add(number, use & use_read, use & use_write);
-    };
-    field(info.reg_kind, info.reg_use, m_ours.reg);
-    if (m_ours.mod == 3 || !m_ours.has_modrm)
-        field(info.rm_kind, info.rm_use, m_ours.rm);
-    field(info.vvvv_kind, info.vvvv_use, m_ours.vvvv);
-    if (m_ours.has_memory && m_ours.base != 0xff)
-        result.add(m_ours.base, true, false);
-    if (m_ours.has_memory && m_ours.index != 0xff && !info.vsib)
-        result.add(m_ours.index, true, false);
-    result.read |= info.implicit_read;
-    result.written |= info.implicit_write;
-    return result;
-}
-
 Registers Comparison::other_registers() const
 {
     Registers result;
@@ -392,7 +368,7 @@ Registers Comparison::other_registers() const
 
 std::string Comparison::registers() const
 {
-    auto const ours = our_registers();
+    auto const ours = general_registers(m_ours);
     auto const other = other_registers();
     if (has_incomparable_registers())
         return "";
@@ -480,7 +456,7 @@ protected:
     }
 
     Random m_random;
-    u64 const m_rounds = setting("ANYHYVE_DECODER_ROUNDS", 400'000);
+    u64 const m_rounds = setting("ANYHYVE_DECODER_ROUNDS", 250'000);
     Report m_report;
 };
 
