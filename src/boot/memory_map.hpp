@@ -68,6 +68,7 @@ constexpr u16 keyboard_data = 0x60, keyboard_command = 0x64;
 constexpr u16 system_control = 0x61; // NMI status and speaker
 constexpr u16 rtc = 0x70, rtc_size = 2, rtc_reserved = 0x72, rtc_reserved_size = 6;
 constexpr u16 post_code = 0x80, post_code_diagnostic = 0x84;
+constexpr u16 system_control_a = 0x92; // fast reset, address line 20
 constexpr u16 smi_command = 0xb2;
 constexpr u16 bvm_console = 0x220, bvm_debug = 0x224;
 constexpr u16 com1 = 0x3f8, com2 = 0x2f8, com3 = 0x3e8, com4 = 0x2e8, com_size = 8;

@@ -11,14 +11,17 @@ VcpuThread::~VcpuThread()
     stop();
 }
 
-Result<void> VcpuThread::start(std::vector<unsigned> const& host_cpus)
+Result<void> VcpuThread::start(std::vector<unsigned> const& host_cpus, std::function<void()> body)
 {
-    m_thread = TRY(host::start_thread(fmt::format("vcpu {}", m_id), [this, host_cpus] {
+    m_thread = TRY(host::start_thread(fmt::format("vcpu {}", m_id), [this, host_cpus, body = std::move(body)] {
         if (!host_cpus.empty())
             if (auto const pinned = host::pin_thread(host_cpus); !pinned.ok())
                 log::warning("vCPU {} is not pinned: {}", m_id, pinned.error().message());
         host::set_precise_wakeups();
-        run();
+        body();
+        std::lock_guard const lock(m_mutex);
+        m_parked = true;
+        m_changed.notify_all();
     }));
     return {};
 }
@@ -66,42 +69,32 @@ bool VcpuThread::is_parked() const
     return m_parked;
 }
 
-// Parks while the machine is paused or the virtual CPU halted for good. False: the thread is to end.
-bool VcpuThread::wait_for_permission()
+void VcpuThread::forget_halt()
+{
+    std::lock_guard const lock(m_mutex);
+    m_halted = false;
+}
+
+bool VcpuThread::may_run()
 {
     std::unique_lock lock(m_mutex);
-    for (;;) {
-        if (m_wish == Wish::stop)
-            return false;
-        if (m_wish == Wish::run && !m_halted)
-            break;
+    while (m_wish == Wish::park || (m_wish == Wish::run && m_halted)) {
         m_parked = true;
         m_changed.notify_all();
         m_changed.wait(lock);
     }
     m_parked = false;
-    return true;
+    m_wakeups_before_run = m_wakeups;
+    return m_wish != Wish::stop;
 }
 
-void VcpuThread::run()
+void VcpuThread::returned(RunExit reason)
 {
-    while (wait_for_permission()) {
-        u64 const wakeups_before = wakeups();
-        RunExit const reason = m_vcpu->run();
-        if (reason == RunExit::kicked)
-            continue;
-        {
-            std::lock_guard const lock(m_mutex);
-            if (reason == RunExit::halted)
-                m_halted = m_wakeups == wakeups_before;
-            else if (m_wish == Wish::run)
-                m_wish = Wish::park;
-        }
-        m_ended(m_id, reason);
-    }
     std::lock_guard const lock(m_mutex);
-    m_parked = true;
-    m_changed.notify_all();
+    if (reason == RunExit::halted)
+        m_halted = m_wakeups == m_wakeups_before_run;
+    else if (reason != RunExit::kicked && m_wish == Wish::run)
+        m_wish = Wish::park;
 }
 
 void VcpuThread::wake_from_halt()
@@ -110,12 +103,6 @@ void VcpuThread::wake_from_halt()
     ++m_wakeups;
     m_halted = false;
     m_changed.notify_all();
-}
-
-u64 VcpuThread::wakeups() const
-{
-    std::lock_guard const lock(m_mutex);
-    return m_wakeups;
 }
 
 void VcpuThread::nmi()

@@ -1,5 +1,5 @@
-// The thread of one virtual CPU: runs it, parks it when the machine pauses, and tells the machine what ended it.
-// Threads: run() is the thread itself; everything else from any thread.
+// The thread of one virtual CPU: when it may run, when it parks, and what wakes it from a halt for good.
+// Threads: may_run() and returned() are the thread's own; everything else from any thread.
 #pragma once
 
 #include <atomic>
@@ -17,10 +17,7 @@ namespace anyhyve::machine {
 
 class VcpuThread final : public VcpuSignals {
 public:
-    // `ended` hears, on this thread, of each event but a kick; the virtual CPU is parked then.
-    using Ended = std::function<void(unsigned id, RunExit)>;
-
-    VcpuThread(unsigned id, Ended ended) : m_id(id), m_ended(std::move(ended)) {}
+    explicit VcpuThread(unsigned id) : m_id(id) {}
     ~VcpuThread() override;
     VcpuThread(VcpuThread const&) = delete;
     VcpuThread& operator=(VcpuThread const&) = delete;
@@ -29,13 +26,19 @@ public:
     Vcpu& vcpu() { return *m_vcpu; }
     Vcpu const& vcpu() const { return *m_vcpu; }
 
-    // Creates the thread, parked, on these host CPUs (empty: any).
-    Result<void> start(std::vector<unsigned> const& host_cpus);
+    // Creates the thread, parked, on these host CPUs (empty: any). `body` runs the virtual CPU for as long as may_run() says.
+    Result<void> start(std::vector<unsigned> const& host_cpus, std::function<void()> body);
+    // Parks while the machine is paused or this virtual CPU halted for good. False: the thread is to end.
+    bool may_run();
+    // Vcpu::run() returned: anything but a kick parks the virtual CPU until resume(), or until what wakes it from a halt.
+    void returned(RunExit);
     void resume();
     void ask_to_park();
     void wait_until_parked();
     void stop(); // ends the thread
     bool is_parked() const;
+    // The virtual CPU has been set to another state: it is not halted any more, or will say so again. Parked.
+    void forget_halt();
 
     // A virtual CPU that halted with interrupts off sleeps here until one of these comes.
     void interrupt_pending() override { m_vcpu->interrupt_pending(); }
@@ -46,13 +49,9 @@ public:
 private:
     enum class Wish { park, run, stop };
 
-    void run();
-    bool wait_for_permission();
     void wake_from_halt();
-    u64 wakeups() const;
 
     unsigned const m_id;
-    Ended const m_ended;
     std::unique_ptr<Vcpu> m_vcpu;
     std::thread m_thread;
     mutable std::mutex m_mutex; // innermost: nothing else is locked while it is held
@@ -61,6 +60,7 @@ private:
     bool m_parked = true;
     bool m_halted = false; // sleeps until an NMI, INIT or SIPI
     u64 m_wakeups = 0;     // how many of these came: one that comes while run() returns must not be lost
+    u64 m_wakeups_before_run = 0;
 };
 
 } // namespace anyhyve::machine

@@ -2,7 +2,7 @@
 #include "tools/bhyve_options.hpp"
 
 #include <algorithm>
-#include <strings.h>
+#include <set>
 
 #include "machine/device_table.hpp"
 #include "machine/quantities.hpp"
@@ -106,6 +106,15 @@ Result<Assignments> parse_lpc_option(std::string_view text)
     return Assignments { { "lpc." + device + ".path", std::string(backend) } };
 }
 
+// The variable's value is this text: a percent sign means nothing more.
+static std::string literal(std::string_view text)
+{
+    std::string out;
+    for (char const c : text)
+        out += c == '%' ? std::string("%%") : std::string(1, c);
+    return out;
+}
+
 // cmdline= comes last: kernels want commas in it.
 Result<Assignments> parse_boot_option(std::string_view text)
 {
@@ -124,7 +133,7 @@ Result<Assignments> parse_boot_option(std::string_view text)
         if (equals == std::string_view::npos || (name != "kernel" && name != "initrd" && name != "entry" && name != "cmdline"))
             return make_error(EINVAL, "-b linux: '{}' is not kernel=, initrd=, entry= or cmdline=", item);
         has_kernel |= name == "kernel";
-        assignments.emplace_back("boot." + name, std::string(item.substr(equals + 1)));
+        assignments.emplace_back("boot." + name, literal(item.substr(equals + 1)));
     }
     if (!has_kernel)
         return make_error(EINVAL, "-b {}: kernel= is missing", text);
@@ -218,14 +227,6 @@ Row const* find_row(Row const (&rows)[count], char letter)
     return found == std::end(rows) ? nullptr : found;
 }
 
-Result<Assignments> parse_variable(std::string_view text, std::string_view flag)
-{
-    auto const equals = text.find('=');
-    if (equals == std::string_view::npos || equals == 0 || equals + 1 == text.size())
-        return make_error(EINVAL, "{} {}: not KEY=VALUE", flag, text);
-    return Assignments { { std::string(text.substr(0, equals)), std::string(text.substr(equals + 1)) } };
-}
-
 Result<Assignments> assignments_of(GivenOption const& given)
 {
     char const letter = given.option->letter;
@@ -247,10 +248,6 @@ Result<Assignments> assignments_of(GivenOption const& given)
         return parse_boot_option(given.value);
     case 'p':
         return parse_pin_option(given.value);
-    case 'k':
-        return read_configuration_file(given.value);
-    case 'o':
-        return parse_variable(given.value, "-o");
     case 'U':
         return Assignments { { "uuid", given.value } };
     default: // -I
@@ -279,19 +276,31 @@ bool choose_action(GivenOption const& given, BhyveCommand& command)
     return true;
 }
 
-// Which function of which slot is taken, by the key of its device.
-bool occupies_twice(Assignments const& before, Assignments const& more, std::string& slot)
+// Several options may speak of one slot through variables, but only one -s may fill it.
+Result<void> check_slot_is_free(Assignments const& assignments, std::set<std::string>& occupied)
 {
-    for (auto const& [key, value] : more) {
-        bool const is_device = key.starts_with("pci.") && key.ends_with(".device");
-        bool const taken = is_device && std::any_of(before.begin(), before.end(), [&key = key](auto const& old) { return old.first == key; });
-        if (taken) {
-            slot = key.substr(4, key.size() - 4 - 7);
-            std::replace(slot.begin(), slot.end(), '.', ':');
-            return true;
-        }
+    for (auto const& [key, value] : assignments) {
+        if (!key.ends_with(".device") || occupied.insert(key).second)
+            continue;
+        std::string slot = key.substr(4, key.size() - 4 - 7); // without "pci." and ".device"
+        std::replace(slot.begin(), slot.end(), '.', ':');
+        return make_error(EEXIST, "pci slot {} already occupied", slot);
     }
-    return false;
+    return {};
+}
+
+Result<void> apply(GivenOption const& given, ConfigTree& variables, std::set<std::string>& occupied)
+{
+    if (given.option->letter == 'k')
+        return variables.load_file(given.value);
+    if (given.option->letter == 'o')
+        return variables.assign(given.value);
+    auto const assignments = TRY(assignments_of(given));
+    if (given.option->letter == 's')
+        TRY(check_slot_is_free(assignments, occupied));
+    for (auto const& [key, value] : assignments)
+        TRY(variables.set(key, value));
+    return {};
 }
 
 } // namespace
@@ -307,23 +316,15 @@ ParsedBhyveCommand parse_bhyve_command(int count, char* const* arguments)
     auto line = parse_command_line(bhyve_tool(), count, arguments);
     if (!line.ok())
         return refuse(line.error().message(), true, exit_usage);
-    Assignments from_slots;
+    std::set<std::string> occupied;
     for (auto const& given : line.value().options) {
         if (choose_action(given, command)) {
             if (command.action != BhyveCommand::Action::run && command.action != BhyveCommand::Action::doctor)
                 return result;
             continue;
         }
-        auto assignments = assignments_of(given);
-        if (!assignments.ok())
-            return refuse(assignments.error().message());
-        std::string slot;
-        if (given.option->letter == 's') {
-            if (occupies_twice(from_slots, assignments.value(), slot))
-                return refuse(fmt::format("pci slot {} already occupied", slot));
-            from_slots.insert(from_slots.end(), assignments.value().begin(), assignments.value().end());
-        }
-        command.variables.insert(command.variables.end(), assignments.value().begin(), assignments.value().end());
+        if (auto const applied = apply(given, command.variables, occupied); !applied.ok())
+            return refuse(applied.error().message());
     }
     if (command.action == BhyveCommand::Action::doctor)
         return result;
@@ -331,45 +332,11 @@ ParsedBhyveCommand parse_bhyve_command(int count, char* const* arguments)
     if (operands.size() > 1)
         return refuse(fmt::format("one name of a virtual machine is wanted, not {}", operands.size()), true, exit_usage);
     if (operands.size() == 1)
-        command.variables.emplace_back("name", operands[0]);
-    bool const named = std::any_of(command.variables.begin(), command.variables.end(), [](auto const& variable) { return variable.first == "name"; });
-    if (!named)
+        if (auto const named = command.variables.set("name", operands[0]); !named.ok())
+            return refuse(named.error().message());
+    if (!command.variables.has("name"))
         return refuse("the name of a virtual machine is missing", true, exit_usage);
     return result;
-}
-
-Result<Assignments> read_configuration_file(std::string const& path)
-{
-    std::FILE* const file = std::fopen(path.c_str(), "re");
-    if (!file)
-        return Error::from_errno(errno, path);
-    Assignments assignments;
-    char* text = nullptr;
-    std::size_t capacity = 0;
-    std::optional<Error> trouble;
-    for (unsigned number = 1; !trouble; ++number) {
-        ssize_t const length = getline(&text, &capacity, file);
-        if (length < 0) {
-            if (std::ferror(file))
-                trouble = Error::from_errno(errno, path);
-            break;
-        }
-        std::string_view line(text, static_cast<std::size_t>(length));
-        while (!line.empty() && (line.back() == '\n' || line.back() == '\r'))
-            line.remove_suffix(1);
-        if (line.empty() || line[0] == '#')
-            continue;
-        auto variable = parse_variable(line, fmt::format("{}: line {}:", path, number));
-        if (variable.ok())
-            assignments.push_back(variable.value()[0]);
-        else
-            trouble = variable.release_error();
-    }
-    std::free(text);
-    std::fclose(file);
-    if (trouble)
-        return std::move(*trouble);
-    return assignments;
 }
 
 } // namespace anyhyve::tools

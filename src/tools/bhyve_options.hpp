@@ -7,10 +7,11 @@
 #include <vector>
 
 #include "tools/option_table.hpp"
+#include "vmm/config_tree.hpp"
 
 namespace anyhyve::tools {
 
-// Variables in the order they were set: the last word on one wins.
+// Variables that one option sets.
 using Assignments = std::vector<std::pair<std::string, std::string>>;
 
 // What bhyve ends with (bhyve(8), EXIT STATUS).
@@ -20,7 +21,7 @@ struct BhyveCommand {
     enum class Action { run, usage, help, version, doctor, list_pci_devices, list_lpc_devices };
     Action action = Action::run;
     bool json = false;
-    Assignments variables;
+    ConfigTree variables;
 };
 
 struct BhyveRefusal {
@@ -43,6 +44,5 @@ Result<Assignments> parse_slot_option(std::string_view text);
 Result<Assignments> parse_lpc_option(std::string_view text);
 Result<Assignments> parse_boot_option(std::string_view text);
 Result<Assignments> parse_pin_option(std::string_view text);
-Result<Assignments> read_configuration_file(std::string const& path);
 
 } // namespace anyhyve::tools

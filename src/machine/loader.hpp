@@ -1,0 +1,21 @@
+// Loads the kernel of a boot request into a machine's memory: what bhyveload does, and bhyve at each start and reboot.
+#pragma once
+
+#include "boot/kernel.hpp"
+#include "machine/machine_config.hpp"
+
+namespace anyhyve::machine {
+
+// The words of the command line: auto, 32, 64, pvh; and the loaders' own names for them.
+Result<boot::KernelEntry> parse_entry(std::string_view);
+
+// Finds wrong files before a machine is touched for them.
+Result<void> check_boot_files(BootRequest const&);
+
+// Opens the files and loads them; memory is the whole of the machine's.
+Result<boot::LoadedGuest> load_guest(GuestMemory&, BootRequest const&);
+
+// Gives all of RAM back to the host: it reads as zeros afterwards.
+void clear_memory(GuestMemory&);
+
+} // namespace anyhyve::machine
