@@ -348,8 +348,12 @@ Result<void> Pic::restore(Decoder& in, u32 version)
         sane = m_slave.restore(in) && master_is_sane;
         m_master.level_triggered &= master_level_possible;
         m_slave.level_triggered &= slave_level_possible;
-        if (sane)
+        if (sane) {
+            // The cascade wire has the level it had: it must not look like a new edge.
+            bool const cascaded = m_slave.pending(false) >= 0;
+            m_master.levels = static_cast<u8>((m_master.levels & ~bit_of(cascade_line)) | (cascaded ? bit_of(cascade_line) : 0));
             update();
+        }
     }
     if (!sane) {
         reset();

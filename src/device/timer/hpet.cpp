@@ -406,7 +406,7 @@ Result<void> Hpet::restore(Decoder& in, u32 version)
         Comparator& comparator = m_comparators[i];
         comparator.config = in.get_u64() & timer_writable;
         comparator.compare = in.get_u64() & mask_of(comparator.config);
-        comparator.period = in.get_u64() & mask_of(comparator.config);
+        comparator.period = in.get_u64();
         comparator.message = in.get_u64();
         bool const armed = in.get_bool();
         u64 const due = in.get_u64();

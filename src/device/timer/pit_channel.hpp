@@ -51,7 +51,7 @@ private:
     u16 current(u64 now) const;
     u8 status(u64 now) const;
 
-    Mode m_mode = Mode::terminal_count;
+    Mode m_mode = Mode::square_wave; // undefined at power-up; this one leaves OUT high
     Access m_access = Access::low_then_high;
     bool m_bcd = false;
     bool m_gate = true;
