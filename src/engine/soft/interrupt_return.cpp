@@ -16,9 +16,9 @@ namespace rflags = x86::rflags;
 namespace {
 
 constexpr u64 always_restored = rflags::arithmetic | rflags::tf | rflags::df | rflags::nt;
-constexpr u64 upper_restored = rflags::rf | rflags::ac | rflags::id;
+constexpr u64 upper_restored = rflags::ac | rflags::id;
 
-// RFLAGS after popping `popped`, of which `mask` may be changed; a 16-bit image leaves the upper half alone. RF never survives.
+// RFLAGS after popping `popped`, of which `mask` may be changed; a 16-bit image leaves the upper half alone. The old RF never survives.
 u64 merge_flags(Cpu const& cpu, u64 popped, u64 mask, unsigned size)
 {
     if (size == 2)
@@ -26,10 +26,17 @@ u64 merge_flags(Cpu const& cpu, u64 popped, u64 mask, unsigned size)
     return (cpu.rflags & ~mask & ~rflags::rf) | (popped & mask) | rflags::fixed;
 }
 
+// RF matters to instruction breakpoints only. Without any it is dropped: nothing clears it behind each instruction then.
+u64 resume_flag(Cpu const& cpu)
+{
+    constexpr u64 dr7_enables = 0xff;
+    return cpu.dr7 & dr7_enables ? rflags::rf : 0;
+}
+
 // What a protected-mode program of this level may restore.
 u64 restorable_flags(Cpu const& cpu)
 {
-    u64 mask = always_restored | upper_restored;
+    u64 mask = always_restored | upper_restored | resume_flag(cpu);
     if (cpu.cpl <= io_privilege(cpu.rflags))
         mask |= rflags::interrupt;
     if (cpu.cpl == 0)
@@ -49,7 +56,7 @@ Outcome return_real_mode(Cpu& cpu, unsigned size)
     u16 const selector = static_cast<u16>(frame[item_cs]);
     cpu.segment(Segment::cs) = real_mode_segment(Segment::cs, cpu.segment(Segment::cs), selector);
     cpu.rip = frame[item_ip];
-    set_flags(cpu, merge_flags(cpu, frame[item_flags], always_restored | upper_restored | rflags::interrupt | rflags::iopl, size));
+    set_flags(cpu, merge_flags(cpu, frame[item_flags], always_restored | upper_restored | resume_flag(cpu) | rflags::interrupt | rflags::iopl, size));
     cpu.mmu->update_mode();
     return Outcome::jump;
 }
@@ -65,7 +72,7 @@ Outcome return_in_virtual_8086(Cpu& cpu, unsigned size)
     u64 const popped = frame[item_flags];
     u64 flags = 0;
     if (privileged)
-        flags = merge_flags(cpu, popped, always_restored | upper_restored | rflags::interrupt, size);
+        flags = merge_flags(cpu, popped, always_restored | upper_restored | resume_flag(cpu) | rflags::interrupt, size);
     else {
         bool const wants_interrupts = (popped & rflags::interrupt) != 0;
         if ((popped & rflags::tf) || (wants_interrupts && (cpu.rflags & rflags::vip)))

@@ -40,6 +40,7 @@ TEST_F(InterruptReturn, real_mode_restores_ip_cs_and_flags)
 TEST_F(InterruptReturn, protected_same_level)
 {
     start_protected(0);
+    cpu.dr7 |= 2; // instruction breakpoints make RF matter
     push_frame<u32>({ map::code + 0x44, select::code0, rflags::interrupt | rflags::rf | rflags::cf });
     EXPECT_EQ(run(4), Outcome::jump);
     EXPECT_EQ(cpu.rip, map::code + 0x44);
