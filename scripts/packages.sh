@@ -1,4 +1,5 @@
 # The Debian 12 packages that this project needs, in one place; sourced by ./run and ./test.
+# shellcheck shell=bash disable=SC2034
 
 build_packages="g++ cmake ninja-build libfmt-dev"
 # What makes the guest of ./run: a kernel and busybox are fetched as packages and unpacked, not installed.

@@ -1,4 +1,5 @@
 # step TEXT COMMAND...: runs a command with its output in a log; sourced by ./run and ./test.
+# shellcheck shell=bash
 # On a terminal the last line of the output is shown behind the text while it runs; elsewhere the text alone, once.
 # When the command fails, the end of its output is shown and the script ends.
 

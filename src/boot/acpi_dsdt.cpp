@@ -345,6 +345,7 @@ void DsdtBuilder::put_reserved()
             resources.io(ports::rtc_reserved, ports::rtc_reserved_size);
             resources.io(ports::post_code, 1);
             resources.io(ports::post_code_diagnostic, 1);
+            resources.io(ports::system_control_a, 1);
             resources.io(ports::smi_command, 2);
             resources.io(ports::pm1_event, ports::pm1_event_size);
             resources.io(ports::pm1_control, ports::pm1_control_size);
