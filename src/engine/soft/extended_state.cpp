@@ -84,11 +84,14 @@ Outcome save_copy(Cpu& cpu, u64 linear, u64 mask, Save how)
     zero_bytes(image + xstate_bv, header_size);
     host_xsave(image, mask);
     clear_x87_pointers(image);
-    u64 const in_use = get_field<u64>(image, xstate_bv) & mask;
+    u64 in_use = get_field<u64>(image, xstate_bv) & mask;
+    if (how == Save::compacted && get_field<u32>(image, mxcsr) != mxcsr_initial)
+        in_use |= mask & xcr0::sse; // there MXCSR counts as a part of the SSE state (SDM vol. 1 13.6, 13.10)
     ImageParts parts;
     u64 const written = how == Save::plain ? mask : in_use;
     parts.add_components(written, how == Save::compacted ? mask : 0, register_file(cpu));
     if (how == Save::compacted) {
+        put_field<u64>(image, xstate_bv, in_use);
         put_field<u64>(image, xcomp_bv, mask | compacted);
         parts.add_same(xstate_bv, 16);
     } else {
