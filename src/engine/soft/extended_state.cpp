@@ -81,7 +81,7 @@ Outcome save_copy(Cpu& cpu, u64 linear, u64 mask, Save how)
 {
     using namespace xsave_image;
     u8* const image = cpu.bounce.data();
-    zero_bytes(image + xstate_bv, header_size);
+    zero_words(image + xstate_bv, header_size);
     host_xsave(image, mask);
     clear_x87_pointers(image);
     u64 in_use = get_field<u64>(image, xstate_bv) & mask;
@@ -201,22 +201,32 @@ Outcome restore(Cpu& cpu, Instruction const& instruction, Formats formats)
     u64 const mask = requested(cpu);
     u64 linear = 0;
     STEP(image_address(cpu, instruction, extended, xsave_alignment, Access::read, linear));
+    u64 const page_room = page_size - (linear & (page_size - 1));
+    u8* host = nullptr; // of the part of the image in its first page
+    STEP(cpu.mmu->host_pointer(linear, 1, Access::read, host));
     ImageParts header_part;
     header_part.add_same(xstate_bv, header_size);
-    STEP(header_part.read(cpu, linear));
+    if (host != nullptr && page_room >= extended)
+        header_part.read_host(cpu, host);
+    else
+        STEP(header_part.read(cpu, linear));
     Header header;
     STEP(check_header(cpu, formats, header));
 
     u8* const image = cpu.bounce.data();
     u64 present = header.present & mask;
     u32 const size = header.compacted ? host_vector_unit().compacted_size(header.compacted & ~compacted) : host_vector_unit().standard_size(present);
-    STEP(cpu.mmu->operand_address(instruction, size, Access::read, linear));
+    if (size > extended)
+        STEP(cpu.mmu->operand_address(instruction, size, Access::read, linear));
     ImageParts parts;
     bool const mxcsr_from_memory = header.compacted ? (present & xcr0::sse) != 0 : (mask & (xcr0::sse | xcr0::avx)) != 0;
     parts.add_components(present, header.compacted & ~compacted, register_file(cpu));
     if (mxcsr_from_memory && !(present & xcr0::sse))
         parts.add_same(mxcsr, x87_registers - mxcsr);
-    STEP(parts.read(cpu, linear));
+    if (host != nullptr && page_room >= size)
+        parts.read_host(cpu, host);
+    else
+        STEP(parts.read(cpu, linear));
     if (!mxcsr_from_memory)
         put_field<u32>(image, mxcsr, mask & xcr0::sse ? mxcsr_initial : live_mxcsr());
     if (get_field<u32>(image, mxcsr) & ~host_vector_unit().mxcsr_mask)
@@ -224,7 +234,7 @@ Outcome restore(Cpu& cpu, Instruction const& instruction, Formats formats)
     if (register_file(cpu) == RegisterFile::eight)
         keep_high_registers(cpu, mask, present);
     put_field<u64>(image, xstate_bv, present);
-    zero_bytes(image + xcomp_bv, header_size - 8);
+    zero_words(image + xcomp_bv, header_size - 8);
     host_xrstor(image, mask);
     return Outcome::next;
 }

@@ -129,6 +129,18 @@ Outcome ImageParts::write(Cpu& cpu, u64 linear) const
     return Outcome::next;
 }
 
+void ImageParts::read_host(Cpu& cpu, u8 const* image) const
+{
+    constexpr u32 few_words = 64;
+    for (unsigned i = 0; i < m_count; ++i) {
+        auto const& part = m_parts[i];
+        if (part.size <= few_words && part.size % 8 == 0)
+            copy_words(cpu.bounce.data() + part.bounce, image + part.guest, part.size);
+        else
+            copy_bytes(cpu.bounce.data() + part.bounce, image + part.guest, part.size);
+    }
+}
+
 Outcome ImageParts::read(Cpu& cpu, u64 linear) const
 {
     for (unsigned i = 0; i < m_count; ++i)

@@ -25,6 +25,8 @@ public:
     // All or nothing: every page is probed before the first byte is written.
     Outcome write(Cpu&, u64 linear) const;
     Outcome read(Cpu&, u64 linear) const;
+    // From an image that lies in host memory as a whole.
+    void read_host(Cpu&, u8 const* image) const;
 
 private:
     std::array<Part, 12> m_parts {};
@@ -41,6 +43,18 @@ inline void copy_bytes(void* to, void const* from, u64 count)
 inline void zero_bytes(void* to, u64 count)
 {
     asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(0) : "memory");
+}
+// The same for short blocks of whole words, where a repeated instruction takes longer to start than to run.
+inline void copy_words(u8* to, u8 const* from, unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i += 8)
+        __builtin_memcpy(to + i, from + i, 8);
+}
+inline void zero_words(u8* to, unsigned bytes)
+{
+    u64 const zero = 0;
+    for (unsigned i = 0; i < bytes; i += 8)
+        __builtin_memcpy(to + i, &zero, 8);
 }
 template<typename T>
 T get_field(u8 const* image, unsigned offset)

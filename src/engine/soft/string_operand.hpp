@@ -82,6 +82,9 @@ struct StringOperand {
     {
         return locate(string, x86::Segment::es, x86::rdi, access, wanted);
     }
+
+private:
+    bool locate_cached(StringInstruction const&, x86::Segment, u64 offset, Access, u64 wanted);
 };
 
 } // namespace anyhyve::soft

@@ -6,6 +6,7 @@
 #include "base/bits.hpp"
 #include "engine/soft/execute_functions.hpp"
 #include "engine/soft/flags.hpp"
+#include "engine/soft/mode.hpp"
 #include "engine/soft/string_operand.hpp"
 
 namespace anyhyve::soft {
@@ -62,7 +63,35 @@ void move_block(StringInstruction const& string, u8* to, u8 const* from, u64 cou
     host_string::move(string.width(), to, from, count, string.direction());
 }
 
+// The host's view of a page that plain accesses may use, as translated code finds it: no walk, no checks left to do.
+u8* cached_page(Cpu const& cpu, u64 linear, Access access)
+{
+    TlbEntry const& entry = cpu.tlb[mode::tlb(cpu.mode)][(linear / page_size) & (tlb_entries - 1)];
+    u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
+    if (tag != (linear & ~(page_size - 1)))
+        return nullptr;
+    // SAFETY: the tables hold only what Mmu::fill() put there: RAM of this page.
+    return reinterpret_cast<u8*>(linear + entry.addend);
+}
+
 } // namespace
+
+// 64-bit code on pages that were used before: nothing to check but the tag, since only canonical addresses have one.
+bool StringOperand::locate_cached(StringInstruction const& string, Segment segment, u64 offset, Access access, u64 wanted)
+{
+    Cpu const& cpu = string.cpu();
+    unsigned const width = string.width();
+    linear = offset + (segment == Segment::fs || segment == Segment::gs ? cpu.segment(segment).base : 0);
+    u64 const in_page = linear & (page_size - 1);
+    if (in_page + width > page_size)
+        return false;
+    host = cached_page(cpu, linear, access);
+    if (host == nullptr)
+        return false;
+    u64 const page_room = (string.direction() == Direction::up ? page_size - in_page - width : in_page) / width + 1;
+    count = std::min(wanted, page_room);
+    return true;
+}
 
 Outcome StringOperand::locate(StringInstruction const& string, Segment segment, GeneralRegister reg, Access access, u64 wanted)
 {
@@ -71,6 +100,8 @@ Outcome StringOperand::locate(StringInstruction const& string, Segment segment, 
     unsigned const width = string.width();
     u64 const mask = mask_of_bytes(string.address_size());
     u64 const offset = cpu.gpr[reg] & mask;
+    if (string.address_size() == 8 && locate_cached(string, segment, offset, access, wanted))
+        return Outcome::next;
     STEP(mmu.linear_address(segment, offset, width, access, linear));
     host = nullptr;
     count = 1;

@@ -8,9 +8,15 @@
 namespace anyhyve::soft {
 
 // Host registers -> cpu.xsave, in the standard format (SDM vol. 1 13.7), header made consistent where the host has FXSAVE only.
+// Components that are in their initial state, or unchanged since load_vector_state() read them from here, need not be written
+// (XSAVEOPT, 13.9): whoever writes to cpu.xsave loads it before the guest runs again.
 [[gnu::always_inline]] inline void save_vector_state(Cpu& cpu)
 {
     auto const& unit = host_vector_unit();
+    if (unit.xsaveopt) {
+        asm volatile("xsaveopt64 %0" : "+m"(cpu.xsave) : "a"(static_cast<u32>(unit.mask)), "d"(0u) : "memory");
+        return;
+    }
     if (unit.xsave) {
         asm volatile("xsave64 %0" : "+m"(cpu.xsave) : "a"(static_cast<u32>(unit.mask)), "d"(0u) : "memory");
         return;
