@@ -64,11 +64,7 @@ Result<unsigned> read_count(ConfigTree const& tree, std::string const& key)
 
 Result<void> read_processors(ConfigTree const& tree, MachineConfig& config)
 {
-    unsigned const cpus = TRY(read_count(tree, "cpus"));
-    unsigned const sockets = TRY(read_count(tree, "sockets"));
-    unsigned const cores = TRY(read_count(tree, "cores"));
-    unsigned const threads = TRY(read_count(tree, "threads"));
-    config.topology = TRY(complete_topology(cpus, sockets, cores, threads));
+    config.topology = TRY(MachineConfig::read_topology(tree));
     config.x2apic = TRY(tree.boolean_or("x86.x2apic", true));
     config.strict_io = TRY(tree.boolean_or("x86.strictio", false));
     config.strict_msr = TRY(tree.boolean_or("x86.strictmsr", true));
@@ -192,6 +188,15 @@ Result<MachineConfig> MachineConfig::read(ConfigTree const& tree)
     TRY(read_com_ports(tree, config));
     TRY(read_smbios(tree, config));
     return config;
+}
+
+Result<Topology> MachineConfig::read_topology(ConfigTree const& tree)
+{
+    unsigned const cpus = TRY(read_count(tree, "cpus"));
+    unsigned const sockets = TRY(read_count(tree, "sockets"));
+    unsigned const cores = TRY(read_count(tree, "cores"));
+    unsigned const threads = TRY(read_count(tree, "threads"));
+    return complete_topology(cpus, sockets, cores, threads);
 }
 
 Result<BootRequest> MachineConfig::read_boot_request(ConfigTree const& tree)

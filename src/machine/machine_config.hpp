@@ -63,7 +63,8 @@ struct MachineConfig {
 
     // Every value is checked; unknown variables are left alone, as in bhyve_config(5).
     static Result<MachineConfig> read(ConfigTree const&);
-    // The part of it that a loader remembers.
+    // Parts of it, for tools that want no more.
+    static Result<Topology> read_topology(ConfigTree const&);
     static Result<BootRequest> read_boot_request(ConfigTree const&);
 };
 

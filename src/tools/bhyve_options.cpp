@@ -84,9 +84,9 @@ Result<Assignments> parse_slot_option(std::string_view text)
         return make_error(ENODEV, "pci slot {}:{}: unknown device \"{}\"", slot.slot, slot.function, device);
     std::string const node = fmt::format("pci.{}.{}.{}", slot.bus, slot.slot, slot.function);
     Assignments assignments { { node + ".device", device } };
-    if (!conf.empty())
-        for (auto const& [name, value] : DeviceOptions::parse(conf, row->info->first).values())
-            assignments.emplace_back(node + "." + name, value);
+    auto const options = conf.empty() ? DeviceOptions() : DeviceOptions::parse(conf, row->info->first);
+    for (auto const& [name, value] : options.values())
+        assignments.emplace_back(node + "." + name, value);
     return assignments;
 }
 

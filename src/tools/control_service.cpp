@@ -146,11 +146,11 @@ Result<nlohmann::json> ControlService::statistics(Json const& arguments) const
 {
     unsigned const vcpu = TRY(vcpu_of(arguments));
     Json rows = Json::array();
-    std::string const cpu_name = fmt::format("vcpu{}", vcpu), apic_name = fmt::format("lapic{}", vcpu);
+    std::string const ours = fmt::format("vcpu{}", vcpu); // the virtual CPU and its local APIC
     for (auto const* source : m_pc.statistics_sources()) {
         std::string const name = source->statistics_name();
-        bool const of_processor = name.starts_with("vcpu") || name.starts_with("lapic");
-        if (of_processor && name != cpu_name && name != apic_name)
+        bool const of_processor = name.starts_with("vcpu");
+        if (of_processor && name != ours)
             continue;
         for (auto const& statistic : source->statistics())
             rows.push_back({ { "name", of_processor ? statistic.name : name + " " + statistic.name }, { "value", statistic.value } });
