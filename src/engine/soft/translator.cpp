@@ -87,6 +87,7 @@ bool Translator::ends_block(x86::Instruction const& insn) const
     case Operation::clac:
     case Operation::move_to_control:
     case Operation::lmsw:
+    case Operation::clts:
     case Operation::invlpg:
     case Operation::invpcid:
     case Operation::hlt:

@@ -133,6 +133,7 @@ bool SoftVcpu::take_lifecycle_events(RunExit& exit)
 
 RunExit SoftVcpu::loop()
 {
+    m_cpu->clock_tsc_offset = m_cpu->wires.clock->tsc_offset(); // changes only while no vCPU runs
     for (;;) {
         RunExit exit;
         if (take_lifecycle_events(exit))

@@ -1,0 +1,125 @@
+// Small pieces of guest code through the translator: registers, memory, stack, control flow, in each code size.
+#include "guest_machine.hpp"
+
+namespace anyhyve::soft::testing {
+namespace {
+
+using namespace x86;
+
+TEST(Translator, RunsRegisterArithmetic)
+{
+    GuestMachine m;
+    // mov eax,5; mov ecx,7; add rax,rcx; imul r13,rax,3; lea r15,[r13+rax*2+1]
+    auto s = m.run(m.long_mode(), { 0xb8, 5, 0, 0, 0, 0xb9, 7, 0, 0, 0, 0x48, 0x01, 0xc8, 0x4c, 0x6b, 0xe8, 3, 0x4d, 0x8d, 0x7c, 0x45, 1 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(s.gpr[rax], 12u);
+    EXPECT_EQ(s.gpr[r13], 36u);
+    EXPECT_EQ(s.gpr[r15], 61u);
+}
+
+TEST(Translator, LoadsAndStores)
+{
+    GuestMachine m;
+    m.put<u64>(GuestMachine::data + 8, 0x1122334455667788);
+    auto s = m.long_mode();
+    s.gpr[rbx] = GuestMachine::data;
+    s.gpr[r14] = GuestMachine::data + 16;
+    // mov rax,[rbx+8]; mov [r14],rax; mov r14,[r14]; mov [rbx+32],ah; mov r13b,[rbx+8]; xchg rax,[rbx]
+    auto e = m.run(s, { 0x48, 0x8b, 0x43, 8, 0x49, 0x89, 0x06, 0x4d, 0x8b, 0x36, 0x88, 0x63, 32, 0x44, 0x8a, 0x6b, 8, 0x48, 0x87, 0x03 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(m.get<u64>(GuestMachine::data + 16), 0x1122334455667788u);
+    EXPECT_EQ(e.gpr[r14], 0x1122334455667788u);
+    EXPECT_EQ(m.get<u8>(GuestMachine::data + 32), 0x77u);
+    EXPECT_EQ(e.gpr[r13] & 0xff, 0x88u);
+    EXPECT_EQ(m.get<u64>(GuestMachine::data), 0x1122334455667788u);
+    EXPECT_EQ(e.gpr[rax], 0u);
+}
+
+TEST(Translator, CrossesPages)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    s.gpr[rbx] = GuestMachine::data + 0x1ffc; // 2 MiB pages: host-contiguous
+    s.gpr[rax] = 0x0102030405060708;
+    auto e = m.run(s, { 0x48, 0x89, 0x03, 0x48, 0x01, 0x03, 0x48, 0x8b, 0x0b });
+    EXPECT_EQ(e.gpr[rcx], 0x020406080a0c0e10u);
+}
+
+TEST(Translator, CallsAndReturns)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    // xor eax,eax; mov ecx,1000; L: call f; loop L; hlt; f: inc rax; push rbx; pop rdx; ret
+    auto e = m.run(s, { 0x31, 0xc0, 0xb9, 0xe8, 3, 0, 0, 0xe8, 3, 0, 0, 0, 0xe2, 0xf9, 0xf4, 0x48, 0xff, 0xc0, 0x53, 0x5a, 0xc3 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rax], 1000u);
+    EXPECT_EQ(e.gpr[rsp], GuestMachine::stack_top);
+}
+
+TEST(Translator, KeepsFlagsAcrossMemoryAccesses)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    s.gpr[rbx] = GuestMachine::data;
+    // stc; mov rax,[rbx]; mov [rbx+8],rax; adc ecx,ecx; cmp eax,eax; push rax; pop rax; sete dl; setb dh
+    auto e = m.run(s, { 0xf9, 0x48, 0x8b, 0x03, 0x48, 0x89, 0x43, 8, 0x11, 0xc9, 0x39, 0xc0, 0x50, 0x58, 0x0f, 0x94, 0xc2, 0x0f, 0x92, 0xc6 });
+    EXPECT_EQ(e.gpr[rcx], 1u);
+    EXPECT_EQ(e.gpr[rdx] & 0xffff, 1u);
+}
+
+TEST(Translator, RunsSelfModifyingCode)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    // mov byte [rip+1],7 ; mov al,0 -> becomes mov al,7
+    auto e = m.run(s, { 0xc6, 0x05, 1, 0, 0, 0, 7, 0xb0, 0 });
+    EXPECT_EQ(e.gpr[rax] & 0xff, 7u);
+}
+
+TEST(Translator, RunsVectorCode)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    s.gpr[rbx] = GuestMachine::data;
+    m.put<double>(GuestMachine::data, 1.5);
+    // movsd xmm1,[rbx]; addsd xmm1,[rbx]; movsd [rbx+8],xmm1; vpaddd ymm2,ymm2,[rbx]
+    m.run(s, { 0xf2, 0x0f, 0x10, 0x0b, 0xf2, 0x0f, 0x58, 0x0b, 0xf2, 0x0f, 0x11, 0x4b, 8, 0xc5, 0xed, 0xfe, 0x13 });
+    EXPECT_EQ(m.get<double>(GuestMachine::data + 8), 3.0);
+}
+
+TEST(Translator, RunsProtectedModeCode)
+{
+    GuestMachine m;
+    auto s = m.protected_mode();
+    // mov ecx,100; xor eax,eax; L: add eax,ecx; push eax; pop edx; dec ecx; jnz L; mov [0x200000],eax; mov ebx,[0x200000]
+    auto e = m.run(s, { 0xb9, 100, 0, 0, 0, 0x31, 0xc0, 0x01, 0xc8, 0x50, 0x5a, 0x49, 0x75, 0xf9, 0xa3, 0, 0, 0x20, 0, 0x8b, 0x1d, 0, 0, 0x20, 0 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rax], 5050u);
+    EXPECT_EQ(e.gpr[rdx], 5050u);
+    EXPECT_EQ(e.gpr[rbx], 5050u);
+}
+
+TEST(Translator, RunsRealModeCode)
+{
+    GuestMachine m;
+    auto s = m.real_mode();
+    // mov ax,0x1000; mov es,ax; mov cx,5; xor di,di; mov al,0x41; cld; rep stosb; mov bx,[es:0]; mov si,0x10; call +1; nop...
+    auto e = m.run(s, { 0xb8, 0x00, 0x10, 0x8e, 0xc0, 0xb9, 5, 0, 0x31, 0xff, 0xb0, 0x41, 0xfc, 0xf3, 0xaa, 0x26, 0x8b, 0x1e, 0, 0 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(m.get<u32>(0x10000), 0x41414141u);
+    EXPECT_EQ(e.gpr[rbx] & 0xffff, 0x4141u);
+}
+
+TEST(Translator, SystemRegistersAndSwitchToLongModeWork)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    // mov rax,cr4; mov cr4,rax; mov rax,cr3; mov cr3,rax; cpuid(0); rdtsc; pushfq; pop rax; cli; sti... 
+    s.gpr[rcx] = 0;
+    auto e = m.run(s, { 0x0f, 0x20, 0xe0, 0x0f, 0x22, 0xe0, 0x0f, 0x20, 0xd8, 0x0f, 0x22, 0xd8, 0x31, 0xc0, 0x0f, 0xa2, 0x9c, 0x58, 0xfa });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rax] & 2, 2u);
+}
+
+} // namespace
+} // namespace anyhyve::soft::testing
