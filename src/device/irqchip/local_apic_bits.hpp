@@ -1,4 +1,4 @@
-// Fields of the local APIC's registers. Only the two sources of LocalApic include this.
+// Fields of the local APIC's registers. Only the sources of LocalApic include this.
 // Source: Intel SDM vol. 3A chapter 10, the section named at each.
 #pragma once
 
@@ -43,6 +43,26 @@ constexpr u32 divide_writable = 0xb;
 constexpr u32 x2apic_logical_id(u32 id)
 {
     return (id >> 4) << 16 | 1u << (id & 15);
+}
+
+constexpr std::optional<LvtEntry> lvt_entry_of(u32 number)
+{
+    switch (static_cast<ApicRegister>(number)) {
+    case ApicRegister::lvt_timer: return LvtEntry::timer;
+    case ApicRegister::lvt_thermal: return LvtEntry::thermal;
+    case ApicRegister::lvt_performance: return LvtEntry::performance;
+    case ApicRegister::lvt_lint0: return LvtEntry::lint0;
+    case ApicRegister::lvt_lint1: return LvtEntry::lint1;
+    case ApicRegister::lvt_error: return LvtEntry::error;
+    case ApicRegister::lvt_cmci: return LvtEntry::cmci;
+    default: return {};
+    }
+}
+
+// Whether `number` is one of the eight registers that begin with `first`.
+constexpr bool in_group(u32 number, ApicRegister first)
+{
+    return number - static_cast<u32>(first) < 8;
 }
 
 } // namespace local_apic
