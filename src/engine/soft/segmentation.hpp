@@ -31,7 +31,7 @@ struct Descriptor {
     bool system() const { return !is(x86::access::non_system); }
     bool code() const { return is(x86::access::non_system | x86::access::code); }
     bool data() const { return !system() && !code(); }
-    bool conforming() const { return is(x86::access::code | x86::access::conforming); }
+    bool conforming() const { return is(x86::access::non_system | x86::access::code | x86::access::conforming); }
     bool writable_data() const { return data() && is(x86::access::writable); }
     bool readable() const { return data() || (code() && is(x86::access::readable)); }
     bool code64() const { return is(x86::access::long_mode) && !is(x86::access::big); }

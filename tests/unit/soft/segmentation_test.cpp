@@ -150,6 +150,15 @@ TEST_F(Segmentation, access_rights_and_limit_are_seen_through_privilege)
     EXPECT_EQ(cpu.gpr[x86::rcx], 0xc0f200u);
 }
 
+TEST_F(Segmentation, call_gates_are_not_conforming_code)
+{
+    start_protected(3);
+    set_gdt(select::spare, make_gate(select::code0, 0, rights::call32));
+    cpu.gpr[x86::rax] = select::spare | 3;
+    EXPECT_EQ(execute_load_access_rights(cpu, register_instruction(4, x86::rax, x86::rcx)), Outcome::next);
+    EXPECT_FALSE(cpu.rflags & x86::rflags::zf);
+}
+
 TEST_F(Segmentation, verify_tells_readable_from_writable)
 {
     start_protected(0);
