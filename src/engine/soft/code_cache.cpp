@@ -3,10 +3,12 @@
 
 #include <algorithm>
 
+#include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/bits.hpp"
+#include "engine/soft/activity.hpp"
 
 namespace anyhyve::soft {
 
@@ -89,14 +91,49 @@ Block* CodeCache::find(u64 physical, u64 rip, ModeBits mode) const
     return nullptr;
 }
 
-void CodeCache::watch(u64 physical, u64 size)
+void CodeCache::watch(Cpu& cpu, u64 physical, u64 size)
 {
     PageInfo* const info = page(physical);
     if (!info)
         return;
-    if (info->lines == 0)
+    u64 const wanted = info->lines | lines_of(physical, size);
+    if (info->lines == 0) {
+        begin_standstill(cpu);
+        __atomic_store_n(&info->lines, wanted, __ATOMIC_SEQ_CST);
         forget_writable(physical);
-    info->lines |= lines_of(physical, size);
+        end_standstill();
+    } else if (wanted != info->lines)
+        __atomic_store_n(&info->lines, wanted, __ATOMIC_SEQ_CST);
+}
+
+void CodeCache::begin_standstill(Cpu& self)
+{
+    if (m_cpus.size() == 1)
+        return;
+    m_standstill.store(true, std::memory_order_seq_cst);
+    for (Cpu* cpu : m_cpus) {
+        if (cpu == &self)
+            continue;
+        for (unsigned turns = 0; cpu->presence.load(std::memory_order_seq_cst) == static_cast<u8>(Presence::running); ++turns) {
+            cpu->poll.store(1, std::memory_order_seq_cst);
+            if (turns < 1000)
+                __builtin_ia32_pause();
+            else
+                sched_yield(); // it may be waiting for this very core
+        }
+    }
+}
+
+bool CodeCache::try_drop_everything(Cpu& self)
+{
+    begin_standstill(self);
+    bool const nobody_returns = std::all_of(m_cpus.begin(), m_cpus.end(), [&](Cpu const* cpu) {
+        return cpu == &self || cpu->presence.load(std::memory_order_seq_cst) == static_cast<u8>(Presence::outside);
+    });
+    if (nobody_returns)
+        drop_everything();
+    end_standstill();
+    return nobody_returns;
 }
 
 void CodeCache::insert(Block& block)
@@ -159,11 +196,12 @@ bool CodeCache::invalidate_page(u64 physical, u64 lines)
 void CodeCache::recompute_lines(u64 physical)
 {
     PageInfo& info = *page(physical);
-    info.lines = 0;
+    u64 lines = 0;
     for (Block* block = info.blocks; block; block = block->next_in_page)
-        info.lines |= lines_of(block->physical, block->guest_size);
+        lines |= lines_of(block->physical, block->guest_size);
     for (Block* block = info.tails; block; block = block->next_in_second_page)
-        info.lines |= lines_of(block->second_physical & ~u64 { 0xfff }, (block->physical & 0xfff) + block->guest_size - 0x1000);
+        lines |= lines_of(block->second_physical & ~u64 { 0xfff }, (block->physical & 0xfff) + block->guest_size - 0x1000);
+    __atomic_store_n(&info.lines, lines, __ATOMIC_SEQ_CST);
 }
 
 void CodeCache::kill(Block& block)

@@ -18,6 +18,12 @@ struct CacheStatistics {
 };
 
 class CodeCache {
+    struct PageInfo {
+        u64 lines = 0; // bit n: bytes 64n.. of the page were translated
+        Block* blocks = nullptr;
+        Block* tails = nullptr; // blocks that end here, from the page before
+    };
+
 public:
     static constexpr u64 code_size = 16 * MiB;
     static constexpr u64 record_size = 16 * MiB;
@@ -33,15 +39,28 @@ public:
     void remove_cpu(Cpu&);
 
     Block* find(u64 physical, u64 rip, ModeBits) const;
-    // The block becomes visible; its pages are watched from here on.
+    // The block becomes visible.
     void insert(Block&);
-    // Marks the lines as translated before their bytes are read, so that a store cannot slip between.
-    void watch(u64 physical, u64 size);
-    bool watched(u64 physical) const { return page(physical) && page(physical)->lines != 0; }
+    // Marks the lines as translated before their bytes are read: a store that comes later finds the mark, one that came earlier is read.
+    // A page's first mark takes it out of every look-aside table's writes, with the other vCPUs standing still.
+    void watch(Cpu&, u64 physical, u64 size);
+    bool watched(u64 physical) const { return page(physical) && lines(*page(physical)) != 0; }
+    // Was anything translated from these bytes? After a store.
+    bool translated_from(u64 physical, u64 size) const
+    {
+        std::atomic_thread_fence(std::memory_order_seq_cst);
+        PageInfo const* const info = page(physical);
+        return info && (lines(*info) & lines_of(physical, size));
+    }
+    // --- the other vCPUs, see activity.hpp ---
+    bool standstill_wanted() const { return m_standstill.load(std::memory_order_seq_cst); }
+    // Lock held, from `cpu`. Returns when no other vCPU is running; the lock keeps it so until end_standstill().
+    void begin_standstill(Cpu&);
+    void end_standstill() { m_standstill.store(false, std::memory_order_seq_cst); }
+    // Drops everything, unless another vCPU will return to code from a device: then false, and try again without the lock.
+    bool try_drop_everything(Cpu&);
     // Guest memory changed: blocks made from it are dropped. True when there were any.
     bool invalidate(u64 physical, u64 size);
-    void drop_everything();
-
     // Points an edge's jump at a block, or back at its stub.
     void link(Edge&, Block&, u8 const* entry);
     void unlink(Edge&);
@@ -71,16 +90,13 @@ public:
     u64 code_used() const { return static_cast<u64>(m_code_next - m_code_floor); }
 
 private:
-    struct PageInfo {
-        u64 lines = 0; // bit n: bytes 64n.. of the page were translated
-        Block* blocks = nullptr;
-        Block* tails = nullptr; // blocks that end here, from the page before
-    };
     static constexpr unsigned hash_size = 1 << 15;
 
     explicit CodeCache(GuestMemory& memory) : m_memory(memory) {}
     Result<void> map();
     static u64 lines_of(u64 physical, u64 size);
+    static u64 lines(PageInfo const& info) { return __atomic_load_n(&info.lines, __ATOMIC_RELAXED); }
+    void drop_everything();
     static unsigned hash(u64 physical, u64 rip) { return static_cast<unsigned>((physical >> 2 ^ physical >> 15 ^ rip >> 12) & (hash_size - 1)); }
     PageInfo* page(u64 physical) const;
     bool invalidate_page(u64 physical, u64 lines);
@@ -92,6 +108,7 @@ private:
 
     GuestMemory& m_memory;
     std::mutex m_lock;
+    std::atomic<bool> m_standstill { false };
     std::vector<Cpu*> m_cpus;
     u8* m_writable = nullptr;
     std::ptrdiff_t m_executable_delta = 0;

@@ -115,18 +115,24 @@ struct alignas(64) Cpu {
     bool step_once = false;         // leave run() after it (Vcpu::step)
     bool leaving = false;           // exit_reason is set
     struct OperandBounce {          // a memory operand that generated code cannot reach directly, copied here
-        enum class Kind : u8 { none, pieces, leave_after };
+        enum class Kind : u8 {
+            none,
+            pieces,   // copied to `data`; the commit writes it back
+            in_place, // RAM that code was translated from: the commit drops what the store has changed
+        };
         Kind kind = Kind::none;
         u32 first_size = 0, size = 0;
         u64 physical[2] {};
         u8* host[2] {};             // nullptr: device memory
         u8* data = nullptr;         // within `buffer`, as misaligned as the operand
+        bool exclusive = false;     // a locked access to two pages: every other vCPU stands still until the commit
     } operand;
     alignas(64) std::array<u8, 192> operand_buffer {};
 
     // --- events from other threads ---
     enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64 };
     std::atomic<u32> events { 0 };
+    std::atomic<u8> presence { 0 }; // Presence (activity.hpp)
     std::atomic<u8> sipi_vector { 0 };
 
     VcpuWires wires;

@@ -11,6 +11,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "engine/soft/activity.hpp"
 #include "engine/soft/flags.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/thunks.hpp"
@@ -79,7 +80,7 @@ void on_signal(int signal, siginfo_t* info, void* context)
         return pass_on(signal, info, context);
     Block* block = nullptr;
     {
-        std::lock_guard lock(cache->lock());
+        VcpuLock lock(*cpu, *cache, Presence::in_device);
         block = cache->block_at(pc);
     }
     TrapPoint const* const point = block ? find_trap_point(*block, static_cast<u32>(pc - block->code_begin)) : nullptr;

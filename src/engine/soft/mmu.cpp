@@ -2,6 +2,7 @@
 #include "engine/soft/mmu.hpp"
 
 #include "base/bits.hpp"
+#include "engine/soft/activity.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/page_walk.hpp"
 #include "engine/soft/vector_state.hpp"
@@ -149,17 +150,22 @@ Outcome Mmu::probe(u64 linear, unsigned size, Access access, Rights rights)
 
 Outcome Mmu::host_pointer(u64 linear, unsigned size, Access access, u8*& host)
 {
+    finish_writes();
     Target target;
     STEP(resolve(linear, access, tlb_for(Rights::current), target));
     host = target.host;
-    if (host && target.watched && access == Access::write)
-        note_write(target.physical, size);
+    if (host && target.watched && access == Access::write) {
+        m_unfinished = target.physical;
+        m_unfinished_size = size;
+    }
     return Outcome::next;
 }
 
 void Mmu::note_write(u64 physical, unsigned size)
 {
-    std::lock_guard guard(m_cache.lock());
+    if (!m_cache.translated_from(physical, size))
+        return;
+    VcpuLock lock(m_cpu, m_cache, Presence::in_device);
     ++m_statistics.code_writes;
     m_cache.invalidate(physical, size);
 }
@@ -169,6 +175,7 @@ void Mmu::note_write(u64 physical, unsigned size)
 void Mmu::access_pieces(u64 physical, u8* bytes, unsigned size, Access access)
 {
     VectorStateGuard guard(m_cpu);
+    DeviceScope scope(m_cpu, m_cache);
     while (size != 0) {
         unsigned width = 8;
         while (width > size || (physical & (width - 1)) != 0)
@@ -203,6 +210,7 @@ void Mmu::write_device(u64 physical, void const* from, unsigned size)
 u64 Mmu::port_in(u16 port, unsigned width)
 {
     VectorStateGuard guard(m_cpu);
+    DeviceScope scope(m_cpu, m_cache);
     u64 value = 0;
     m_cpu.wires.ports->read(port, width, value);
     return value;
@@ -211,6 +219,7 @@ u64 Mmu::port_in(u16 port, unsigned width)
 void Mmu::port_out(u16 port, unsigned width, u64 value)
 {
     VectorStateGuard guard(m_cpu);
+    DeviceScope scope(m_cpu, m_cache);
     m_cpu.wires.ports->write(port, width, value);
 }
 

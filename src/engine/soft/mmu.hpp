@@ -23,7 +23,8 @@ public:
     Outcome write_value(u64 linear, T value, Rights rights = Rights::current) { return write(linear, &value, sizeof value, rights); }
 
     // Host memory for [linear, linear+size) within one page, for string instructions: nullptr in `host` when it is device memory or needs the
-    // slow way (watched pages for writes), then use read()/write(). Faults as an access would.
+    // slow way, then use read()/write(). Faults as an access would. For writes: translated code there is dropped by finish_writes(), which the
+    // runtime calls after every operation, and the next host_pointer() before anything else.
     Outcome host_pointer(u64 linear, unsigned size, Access, u8*& host);
 
     // Segmented: adds the base and checks limit, rights and canonical form as the current mode does (#GP or #SS).
@@ -71,6 +72,13 @@ public:
     // Translated code in [physical, physical+size) is dropped.
     void note_write(u64 physical, unsigned size);
     CodeCache& cache() { return m_cache; }
+    void finish_writes()
+    {
+        if (__builtin_expect(m_unfinished_size != 0, 0)) {
+            note_write(m_unfinished, m_unfinished_size);
+            m_unfinished_size = 0;
+        }
+    }
 
     // Where code at `linear` lies, under the current privilege: fills the code look-aside table, whose word for that page is `guard`.
     Outcome fetch_page(u64 linear, u64& physical, u64& guard);
@@ -107,6 +115,8 @@ private:
     CodeCache& m_cache;
     std::array<FillLog, tlb_index_count> m_filled {}, m_filled_global {};
     std::array<FillLog, tlb_index_count> m_code_filled {}, m_code_filled_global {};
+    u64 m_unfinished = 0;       // physical range of a write through host_pointer() to watched memory
+    unsigned m_unfinished_size = 0;
     u64 m_large_regions = 0; // a bit per hash of 2 MiB regions that were filled from 2 MiB pages
     u64 m_huge_regions = 0;  // a bit per hash of 1 GiB regions that were filled from larger ones
     void note_page_size(u64 linear, struct Translation const&);

@@ -1,7 +1,10 @@
 // The engine's C++ half of running guest code: see runtime.hpp.
 #include "engine/soft/runtime.hpp"
 
+#include <sched.h>
+
 #include "base/bits.hpp"
+#include "engine/soft/activity.hpp"
 #include "engine/soft/flags.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/mode.hpp"
@@ -56,9 +59,16 @@ Outcome second_page_moved(Cpu& cpu, Block const& block, bool& moved)
 Outcome translate_block(Cpu& cpu, u64 physical, ModeBits mode, Block*& block)
 {
     VectorStateGuard guard(cpu);
-    if (!cpu.mmu->cache().has_room())
-        cpu.mmu->cache().drop_everything();
     return cpu.translator->translate(physical, mode, block);
+}
+
+// Lock held. False: another vCPU is in the way for a moment.
+bool make_room(Cpu& cpu)
+{
+    if (cpu.mmu->cache().has_room())
+        return true;
+    VectorStateGuard guard(cpu);
+    return cpu.mmu->cache().try_drop_everything(cpu);
 }
 
 Outcome find_block(Cpu& cpu, Block*& block, u64& guard)
@@ -69,17 +79,18 @@ Outcome find_block(Cpu& cpu, Block*& block, u64& guard)
     STEP(cpu.mmu->fetch_page(linear, physical, guard));
     physical |= linear & 0xfff;
     ModeBits const mode = cpu.mode | (cpu.stepping ? mode::single_step : 0);
-    std::lock_guard lock(cpu.mmu->cache().lock());
-    block = cpu.mmu->cache().find(physical, cpu.rip, mode);
+    CodeCache& cache = cpu.mmu->cache();
+    VcpuLock lock(cpu, cache, Presence::outside);
+    block = cache.find(physical, cpu.rip, mode);
     if (block && block->crosses_page) {
         bool moved = false;
         STEP(second_page_moved(cpu, *block, moved));
         if (moved) {
-            cpu.mmu->cache().invalidate(physical, 1);
+            cache.invalidate(physical, 1);
             block = nullptr;
         }
     }
-    if (block)
+    if (block || !make_room(cpu))
         return Outcome::next;
     return translate_block(cpu, physical, mode, block);
 }
@@ -96,6 +107,7 @@ Outcome take_interrupt(Cpu& cpu)
     int vector = -1;
     {
         VectorStateGuard guard(cpu);
+        DeviceScope scope(cpu, cpu.mmu->cache());
         vector = cpu.wires.interrupts->acknowledge();
         if (cpu.wires.interrupts->interrupt_pending())
             cpu.events.fetch_or(Cpu::event_interrupt);
@@ -187,7 +199,12 @@ u8* dispatch(Cpu& cpu)
             ++cpu.statistics->steps;
         Block* block = nullptr;
         u64 guard = 0;
+        stand_if_wanted(cpu, cpu.mmu->cache());
         if (find_block(cpu, block, guard) == Outcome::next) {
+            if (!block) {
+                sched_yield();
+                continue;
+            }
             split_flags(cpu);
             return block->entry_memory;
         }
@@ -215,7 +232,9 @@ u64 pointer_value(u8* host)
 void link_edge(Cpu& cpu, Edge& edge, Block& block, u64 guard)
 {
     CodeCache& cache = cpu.mmu->cache();
-    std::lock_guard lock(cache.lock());
+    VcpuLock lock(cpu, cache, Presence::in_device);
+    if (!block.valid || !edge.from->valid)
+        return;
     bool const flags_matter = block.entry_host != block.entry_memory;
     u8* const entry = edge.flags_in_memory ? block.entry_memory : block.entry_host;
     if (edge.to == &block)
@@ -271,6 +290,13 @@ AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu:
     operand.physical[0] = first.physical;
     operand.physical[1] = second.physical;
     operand.data = cpu.operand_buffer.data() + (linear & 63);
+    if (site.locked && first.host && second.host && cpu.wires.policy.vcpu_count > 1) {
+        // The host cannot make two pages' worth of operand atomic either: nobody else runs until it is written back.
+        VcpuLock lock(cpu, cpu.mmu->cache(), Presence::in_device);
+        cpu.mmu->cache().begin_standstill(cpu);
+        lock.keep(); // runtime_commit() unlocks
+        operand.exclusive = true;
+    }
     if (site.reads || site.access == Access::read) {
         for (unsigned i = 0; i < (first_size < site.size ? 2u : 1u); ++i) {
             u8* const to = operand.data + (i ? first_size : 0);
@@ -307,15 +333,13 @@ AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site)
     if (!first.host || (crosses && (!second.host || second.host != first.host + first_size)))
         return access_by_pieces(cpu, linear, site, first, second, first_size);
     if (site.access == Access::write && (first.watched || second.watched)) {
-        if (first.watched)
-            cpu.mmu->note_write(first.physical, first_size);
-        if (second.watched)
-            cpu.mmu->note_write(second.physical, site.size - first_size);
-        if (!site.block->valid) {
-            // The rest of this block may be what is being overwritten: go on from the next instruction's new bytes.
-            cpu.operand.kind = Cpu::OperandBounce::Kind::leave_after;
-            return { pointer_value(first.host), site.resume_copy };
-        }
+        auto& operand = cpu.operand;
+        operand.kind = Cpu::OperandBounce::Kind::in_place;
+        operand.size = site.size;
+        operand.first_size = first_size;
+        operand.physical[0] = first.physical;
+        operand.physical[1] = second.physical;
+        return { pointer_value(first.host), site.resume_copy };
     }
     return { pointer_value(first.host), site.resume };
 }
@@ -347,21 +371,26 @@ AccessResult runtime_access_segmented(Cpu* cpu, u64 offset, AccessSite const* si
 
 u8* runtime_commit(Cpu* cpu, AccessSite const* site)
 {
-    auto const& operand = cpu->operand;
+    auto& operand = cpu->operand;
     ++cpu->statistics->commits;
+    unsigned const parts = operand.first_size < operand.size ? 2 : 1;
+    auto size_of = [&](unsigned i) { return i ? operand.size - operand.first_size : operand.first_size; };
     if (operand.kind == Cpu::OperandBounce::Kind::pieces) {
-        for (unsigned i = 0; i < (operand.first_size < operand.size ? 2u : 1u); ++i) {
+        for (unsigned i = 0; i < parts; ++i) {
             u8 const* const from = operand.data + (i ? operand.first_size : 0);
-            u32 const size = i ? operand.size - operand.first_size : operand.first_size;
-            if (!operand.host[i]) {
-                cpu->mmu->write_device(operand.physical[i], from, size);
-                continue;
-            }
-            copy_bytes(operand.host[i], from, size);
-            if (cpu->mmu->cache().watched(operand.physical[i]))
-                cpu->mmu->note_write(operand.physical[i], size);
+            if (operand.host[i])
+                copy_bytes(operand.host[i], from, size_of(i));
+            else
+                cpu->mmu->write_device(operand.physical[i], from, size_of(i));
+        }
+        if (operand.exclusive) {
+            operand.exclusive = false;
+            cpu->mmu->cache().end_standstill();
+            cpu->mmu->cache().lock().unlock();
         }
     }
+    for (unsigned i = 0; i < parts; ++i)
+        cpu->mmu->note_write(operand.physical[i], size_of(i));
     // Where the access is not the end of its instruction, the block runs on to its own end.
     if (site->block->valid || !site->ends_instruction)
         return site->resume_after;
@@ -378,7 +407,9 @@ u8* runtime_operation(Cpu* cpu, OperationSite const* site)
     if (!cpu->code64())
         cpu->next_rip &= mode::code_size(cpu->mode) == x86::CodeSize::bits16 ? 0xffff : 0xffffffff;
     ModeBits const mode = cpu->mode;
-    switch (site->execute(*cpu, site->instruction)) {
+    Outcome const outcome = site->execute(*cpu, site->instruction);
+    cpu->mmu->finish_writes();
+    switch (outcome) {
     case Outcome::next:
         cpu->rip = cpu->next_rip;
         if (site->resume && site->block->valid && cpu->mode == mode && cpu->poll.load(std::memory_order_relaxed) == 0 && !cpu->interrupt_shadow && !cpu->stepping && !cpu->leaving) {
@@ -415,6 +446,8 @@ u8* runtime_link(Cpu* cpu, Edge* edge)
     u64 const flushes = cpu->mmu->cache().statistics().flushes;
     if (find_block(*cpu, block, guard) != Outcome::next)
         return deliver_and_dispatch(*cpu);
+    if (!block)
+        return dispatch(*cpu);
     split_flags(*cpu);
     if (cpu->mmu->cache().statistics().flushes == flushes && !block->crosses_page)
         link_edge(*cpu, *edge, *block, guard);
@@ -432,7 +465,10 @@ u8* runtime_jump(Cpu* cpu, u64 target)
     u64 guard = 0;
     if (find_block(*cpu, block, guard) != Outcome::next)
         return deliver_and_dispatch(*cpu);
-    if (mode::linkable(cpu->mode) && !block->crosses_page)
+    if (!block)
+        return dispatch(*cpu);
+    VcpuLock lock(*cpu, cpu->mmu->cache(), Presence::in_device);
+    if (mode::linkable(cpu->mode) && !block->crosses_page && block->valid)
         cpu->jump_cache[target & (jump_cache_entries - 1)] = { .rip = target, .guard = guard, .entry = pointer_value(block->entry_memory), .mode = cpu->mode };
     split_flags(*cpu);
     return block->entry_memory;
@@ -454,12 +490,14 @@ u8* runtime_faulted(Cpu* cpu)
 
 void run_generated_code(Cpu& cpu)
 {
+    become_running(cpu, cpu.mmu->cache(), Presence::outside);
     load_vector_state(cpu);
     u8* const entry = dispatch(cpu);
     if (entry != cpu.thunks->leave)
         cpu.thunks->enter(&cpu, entry);
     save_vector_state(cpu);
     reset_vector_unit();
+    cpu.presence.store(static_cast<u8>(Presence::outside), std::memory_order_seq_cst);
 }
 
 } // namespace anyhyve::soft

@@ -192,6 +192,7 @@ void Translator::emit_copy_memory_form(Step const& step)
         .reads = info.memory != MemoryAccess::write || masked,
         .alignment = info.alignment,
     });
+    site->locked = insn.lock || (insn.map == OpcodeMap::primary && (insn.opcode == 0x86 || insn.opcode == 0x87));
     emit_access(site, [&] { emit_copy_body(step); });
 }
 

@@ -27,6 +27,7 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
     u8 bytes[15] = {};
     unsigned available = static_cast<unsigned>(std::min<u64>(15, 0x1000 - in_page));
     u8 const* const here = memory.range(Gpa((m_physical & ~u64 { 0xfff }) + in_page), available);
+    m_cache.watch(m_cpu, (m_physical & ~u64 { 0xfff }) + in_page, available); // before the bytes are read
     straddles = false;
     if (here)
         std::copy_n(here, available, bytes);
@@ -37,7 +38,7 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
         u64 physical = 0, guard = 0;
         u64 const next_page = ((m_linear & ~u64 { 0xfff }) + 0x1000) & m_cpu.mmu->linear_mask();
         STEP(m_cpu.mmu->fetch_page(next_page, physical, guard));
-        m_cache.watch(physical, 15);
+        m_cache.watch(m_cpu, physical, 15);
         u8 const* const rest = memory.range(Gpa(physical), 15);
         if (rest)
             std::copy_n(rest, 15 - available, bytes + available);
@@ -130,7 +131,6 @@ Outcome Translator::decode_block()
             break;
     }
     m_block->guest_size = static_cast<u32>(offset);
-    m_cache.watch(m_physical, offset);
     return Outcome::next;
 }
 
