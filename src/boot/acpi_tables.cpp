@@ -16,8 +16,8 @@ namespace map = memory_map;
 // FADT (ACPI specification 5.2.9). Offsets are those that hold addresses of other tables.
 enum FadtOffset : std::size_t { fadt_firmware_control = 36, fadt_dsdt = 40, fadt_x_firmware_control = 132, fadt_x_dsdt = 140 };
 enum FadtFlags : u32 {
-    fadt_wbinvd = 1 << 0, fadt_c1_supported = 1 << 2, fadt_no_sleep_button = 1 << 5, fadt_timer_32_bits = 1 << 8, fadt_reset_register = 1 << 10,
-    fadt_headless = 1 << 12, fadt_apic_physical = 1 << 19
+    fadt_wbinvd = 1 << 0, fadt_c1_supported = 1 << 2, fadt_no_sleep_button = 1 << 5, fadt_no_rtc_alarm = 1 << 6, fadt_timer_32_bits = 1 << 8,
+    fadt_reset_register = 1 << 10, fadt_headless = 1 << 12, fadt_apic_physical = 1 << 19
 };
 enum FadtBootFlags : u16 { boot_legacy_devices = 1 << 0, boot_8042 = 1 << 1, boot_no_vga = 1 << 2, boot_no_aspm = 1 << 4 };
 constexpr u8 fadt_revision = 5;
@@ -59,8 +59,8 @@ std::vector<u8> build_fadt(AcpiConfiguration const& configuration)
     u16 const no_c2 = 101, no_c3 = 1001; // latencies that say "not supported"
     u16 const boot_flags = static_cast<u16>((configuration.has_lpc_bridge ? u16 { boot_legacy_devices } : 0)
         | (configuration.has_keyboard_controller ? u16 { boot_8042 } : 0) | (configuration.has_vga ? 0 : u16 { boot_no_vga }) | u16 { boot_no_aspm });
-    u32 const flags = u32 { fadt_wbinvd } | fadt_c1_supported | fadt_no_sleep_button | fadt_timer_32_bits | fadt_reset_register | fadt_apic_physical
-        | (configuration.has_display ? 0 : u32 { fadt_headless });
+    u32 const flags = u32 { fadt_wbinvd } | fadt_c1_supported | fadt_no_sleep_button | fadt_no_rtc_alarm | fadt_timer_32_bits | fadt_reset_register
+        | fadt_apic_physical | (configuration.has_display ? 0 : u32 { fadt_headless });
 
     ByteWriter out = start_acpi_table("FACP", fadt_revision, "BVFACP");
     out.put_u32(0); // FACS

@@ -102,7 +102,10 @@ def main():
     if len(sys.argv) < 2:
         sys.exit(__doc__)
     started = time.monotonic()
-    console = Console(sys.argv[1:])
+    try:
+        console = Console(sys.argv[1:])
+    except OSError as error:
+        sys.exit(f'failed: {sys.argv[1]}: {error.strerror}')
     try:
         print(check(console, started))
     except Failure as failure:
