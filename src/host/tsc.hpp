@@ -21,7 +21,7 @@ struct TscFrequency {
     char const* source; // a phrase for the log: "the kernel", "CPUID leaf 15h", ...
 };
 
-// Found once per process (a few microseconds, or about 10 ms where only measuring helps), then remembered.
+// Found once per process (a few microseconds to 2 ms, or about 10 where only measuring helps), then remembered.
 TscFrequency const& tsc_frequency();
 
 // Measures against CLOCK_MONOTONIC for about `milliseconds`. tsc_frequency() does this only when nobody knows the answer.
