@@ -4,6 +4,9 @@
 #include <cstring>
 #include <sys/mman.h>
 
+#include "engine/soft/vendor.hpp"
+#include "host/tsc.hpp"
+
 namespace anyhyve::machine {
 
 Result<boot::KernelEntry> parse_entry(std::string_view word)
@@ -27,6 +30,16 @@ Result<void> check_boot_files(BootRequest const& request)
     return {};
 }
 
+// Linux takes the TSC's frequency from CPUID 15h only where the processor is Intel's; elsewhere it measures the TSC against the 8254,
+// and a host that does other work at that moment spoils the result. So a kernel that we load is told (kernel-parameters.txt, tsc_early_khz),
+// unless its command line says something about it already.
+std::string with_clock_hint(std::string const& command_line)
+{
+    if (soft::cpu_vendor() == soft::Vendor::intel || command_line.find("tsc_early_khz=") != std::string::npos)
+        return command_line;
+    return fmt::format("{}{}tsc_early_khz={}", command_line, command_line.empty() ? "" : " ", host::tsc_frequency().hertz / 1000);
+}
+
 Result<boot::LoadedGuest> load_guest(GuestMemory& memory, BootRequest const& request)
 {
     auto const entry = TRY(parse_entry(request.entry));
@@ -34,7 +47,7 @@ Result<boot::LoadedGuest> load_guest(GuestMemory& memory, BootRequest const& req
     std::unique_ptr<boot::FileSource> initrd;
     if (!request.initrd.empty())
         initrd = TRY(boot::FileSource::open(request.initrd));
-    return boot::load_kernel(memory, { .kernel = *kernel, .initrd = initrd.get(), .command_line = request.command_line, .entry = entry });
+    return boot::load_kernel(memory, { .kernel = *kernel, .initrd = initrd.get(), .command_line = with_clock_hint(request.command_line), .entry = entry });
 }
 
 void clear_memory(GuestMemory& memory)

@@ -104,6 +104,7 @@ Result<void> Pc::create_processors()
         m_threads[id]->set_vcpu(TRY(m_engine->create_vcpu(wires)));
         m_local_apics[id]->connect(*m_threads[id]);
         m_saved_vcpus.push_back(std::make_unique<SavedVcpu>(id, *m_threads[id]));
+        m_saved_vcpus[id]->reset();
     }
     m_apic_bus.set_eoi_listener(&m_io_apic);
     m_apic_bus.set_external_source(&m_pic);
@@ -134,6 +135,8 @@ Result<void> Pc::place_devices()
     };
     for (auto const& place : places)
         TRY(place.bus.add(place.base, place.size, place.device, place.name));
+    if (m_config.strict_io)
+        m_ports.set_unclaimed_listener([this](u64 port, unsigned width) { refuse_port(port, width); });
     return {};
 }
 
@@ -198,8 +201,27 @@ void Pc::run(unsigned id)
         RunExit const reason = thread.vcpu().run();
         thread.returned(reason);
         if (reason != RunExit::kicked)
-            m_listener.ended({ reason, reason == RunExit::failure ? thread.vcpu().failure_text() : std::string() });
+            m_listener.ended({ reason, reason == RunExit::failure ? failure_text(id) : std::string() });
     }
+}
+
+// bhyve -e: the virtual CPU that touched a port where nothing is stops behind the instruction.
+void Pc::refuse_port(u64 port, unsigned width)
+{
+    LocalApic const* const current = LocalApic::current();
+    if (!current)
+        return;
+    {
+        std::lock_guard const lock(m_refusal_mutex);
+        m_refusal = fmt::format("vCPU {} used I/O port {:#x}, {} bytes wide, where nothing is", current->id(), port, width);
+    }
+    m_threads[current->id()]->vcpu().request_exit(RunExit::failure);
+}
+
+std::string Pc::failure_text(unsigned vcpu) const
+{
+    std::lock_guard const lock(m_refusal_mutex);
+    return m_refusal.empty() ? m_threads[vcpu]->vcpu().failure_text() : m_refusal;
 }
 
 void Pc::set_external_output(bool asserted)

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -154,6 +155,11 @@ private:
     std::vector<Persistent*> const m_fixed_parts { &m_io_apic, &m_pic, &m_pirq, &m_pit, &m_rtc, &m_hpet, &m_acpi_pm,
         &m_reset_port, &m_keyboard, &m_post_code, &m_post_code_diagnostic, &m_pci_config_ports };
 
+    mutable std::mutex m_refusal_mutex; // innermost
+    std::string m_refusal;              // bhyve -e: what the guest did
+
+    void refuse_port(u64 port, unsigned width);
+    std::string failure_text(unsigned vcpu) const;
     void set_external_output(bool asserted);
     i64 rtc_seconds() const;
     Hpet::Wires hpet_wires();

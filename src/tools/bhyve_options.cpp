@@ -85,6 +85,8 @@ Result<Assignments> parse_slot_option(std::string_view text)
     std::string const node = fmt::format("pci.{}.{}.{}", slot.bus, slot.slot, slot.function);
     Assignments assignments { { node + ".device", device } };
     auto const options = conf.empty() ? DeviceOptions() : DeviceOptions::parse(conf, row->info->first);
+    if (auto const unknown = options.unknown(*row->info); !unknown.empty())
+        return make_error(EINVAL, "pci slot {}:{}: {} has no option \"{}\"", slot.slot, slot.function, device, unknown);
     for (auto const& [name, value] : options.values())
         assignments.emplace_back(node + "." + name, value);
     return assignments;

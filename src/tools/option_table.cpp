@@ -157,8 +157,8 @@ std::string usage_text(Tool const& tool)
                 synopsis += fmt::format(" [-{}[{}]]", option->letter, option->argument_name);
     }
     for (auto const& operand : tool.operands) {
-        std::string const lead = (text.empty() ? "Usage: " : "       ") + tool.name;
-        text += lead + wrapped((text.empty() ? synopsis : "") + " " + operand, lead.size(), width) + "\n";
+        std::string const lead = (text.empty() ? "Usage: " : "       ") + tool.name + " ";
+        text += lead + wrapped(text.empty() && !synopsis.empty() ? synopsis.substr(1) + " " + operand : operand, lead.size(), width) + "\n";
     }
     for (auto const& group : tool.groups) {
         text += "\n" + group.heading + ":\n";

@@ -6,9 +6,37 @@
 
 namespace anyhyve::tools {
 
+namespace {
+
+// The clock of a machine that does not run: it stands, and its alarms never ring.
+class StandingClock final : public Clock {
+public:
+    explicit StandingClock(Nanoseconds time) : m_time(time) {}
+    Nanoseconds now() override { return m_time; }
+    u64 tsc() override { return m_time; }
+    u64 tsc_frequency() const override { return nanoseconds_per_second; }
+    u64 tsc_offset() const override { return 0; }
+    Nanoseconds from_tsc(u64 tsc) const override { return tsc; }
+    std::unique_ptr<Timer> create_timer(std::function<void()>) override { return std::make_unique<SilentTimer>(); }
+    void pause() override {}
+    void resume() override {}
+
+private:
+    static constexpr u64 nanoseconds_per_second = 1'000'000'000;
+    class SilentTimer final : public Timer {
+    public:
+        void arm(Nanoseconds) override {}
+        void cancel() override {}
+    };
+
+    Nanoseconds const m_time;
+};
+
+} // namespace
+
 Result<std::unique_ptr<MachineAccess>> access_machine(Vm& vm)
 {
-    auto client = ControlClient::connect(vm.directory(), vm.name());
+    auto client = ControlClient::connect(vm.directory(), Vm::control_socket);
     if (client.ok())
         return std::unique_ptr<MachineAccess>(std::make_unique<RunningMachine>(client.release_value()));
     if (client.error().code() != ESRCH)
@@ -78,8 +106,7 @@ Result<Rtc*> StoppedMachine::rtc()
     auto* const saved = TRY(state());
     bool const local = TRY(m_vm.config().boolean_or("rtc.use_localtime", true));
     StandingRtc standing;
-    standing.clock = create_host_clock(saved->record().clock);
-    standing.clock->pause();
+    standing.clock = std::make_unique<StandingClock>(saved->record().clock);
     u64 const low = std::min(m_vm.memory_size(), GuestMemory::low_limit);
     standing.rtc = std::make_unique<Rtc>(*standing.clock, IrqLine(), Rtc::host_seconds(local ? Rtc::Base::local : Rtc::Base::utc), low, m_vm.memory_size() - low);
     if (saved->find(standing.rtc->state_name()))

@@ -178,8 +178,11 @@ bool Bus::read(u64 address, unsigned width, u64& value)
         return true;
     }
     value = mask_of_bytes(width);
-    if (!crosses || width == 1)
+    if (!crosses || width == 1) {
+        if (m_unclaimed)
+            m_unclaimed(address, width);
         return false;
+    }
     bool found = false;
     value = 0;
     for (unsigned i = 0; i < width; ++i) {
@@ -199,8 +202,11 @@ bool Bus::write(u64 address, unsigned width, u64 value)
         hit.device->write(address - hit.base, width, value & mask_of_bytes(width));
         return true;
     }
-    if (!crosses || width == 1)
+    if (!crosses || width == 1) {
+        if (m_unclaimed)
+            m_unclaimed(address, width);
         return false;
+    }
     bool found = false;
     for (unsigned i = 0; i < width; ++i)
         found |= write(address + i, 1, (value >> (8 * i)) & 0xff);

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -43,6 +44,9 @@ public:
     bool read(u64 address, unsigned width, u64& value);
     bool write(u64 address, unsigned width, u64 value);
 
+    // Told, on the thread of the access, of each one that reaches nobody. Before the vCPUs run.
+    void set_unclaimed_listener(std::function<void(u64 address, unsigned width)> listener) { m_unclaimed = std::move(listener); }
+
     // Counts of accesses since the place was added; two vCPUs on one device at the same instant may count once.
     struct Statistics {
         std::string device;
@@ -66,6 +70,7 @@ private:
     void publish();
 
     std::string m_name;
+    std::function<void(u64, unsigned)> m_unclaimed;
     // The map of places is a table of atomics under a sequence count: odd while a writer changes it, and a new number after. Its
     // first value is different in every Bus of the process, so that a thread's remembered hit cannot belong to an earlier Bus.
     std::atomic<u64> m_sequence;

@@ -50,7 +50,7 @@ class Stopped(ToolTest):
         usage = self.bhyvectl().stderr
         shown = self.get("--get-all")
         for name in ("efer", "cr0", "cr2", "cr3", "cr4", "dr0", "dr6", "dr7", "rsp", "rip", "rax", "r15", "rflags", "cs", "ss", "tr", "ldtr"):
-            self.assertIn(f"--get-{name}\n", usage)
+            self.assertIn(f"--get-{name} ", usage)
             self.assertRegex(shown, rf"(?m)^{name}\[0\]\t0x[0-9a-f]{{16}}$")
 
     def test_writes_come_before_reads(self):
