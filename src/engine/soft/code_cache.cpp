@@ -258,6 +258,7 @@ void CodeCache::forget_writable(u64 physical)
     for (Cpu* cpu : m_cpus) {
         for (auto& table : cpu->tlb) {
             for (auto& entry : table) {
+                // SAFETY: an address to compare with; nothing is accessed through it.
                 if (entry.write_tag != ~u64 { 0 } && entry.write_tag + entry.addend == reinterpret_cast<std::uintptr_t>(host))
                     entry.write_tag = ~u64 { 0 };
             }

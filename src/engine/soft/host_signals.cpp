@@ -90,6 +90,7 @@ void on_signal(int signal, siginfo_t* info, void* context)
     cpu->next_rip = cpu->rip + point->length;
     if (!point->flags_in_memory)
         cpu->arithmetic_flags = image_from_flags(static_cast<u64>(registers[REG_EFL]));
+    // SAFETY: an address of the thunks, where the thread goes on when the handler returns.
     registers[REG_RIP] = reinterpret_cast<greg_t>(cpu->thunks->faulted);
 }
 

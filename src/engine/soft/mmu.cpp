@@ -187,6 +187,7 @@ void Mmu::access_pieces(u64 physical, u8* bytes, unsigned size, Access access)
             m_cpu.wires.mmio->write(physical, width, value);
         } else {
             m_cpu.wires.mmio->read(physical, width, value);
+            // SAFETY: the bytes of a u64, of which width is at most 8.
             copy_in(bytes, reinterpret_cast<u8 const*>(&value), width);
         }
         physical += width;

@@ -94,6 +94,7 @@ void SoftVcpu::wait()
     while (!can_wake()) {
         m_sleeping.store(1, std::memory_order_seq_cst);
         if (!can_wake())
+            // SAFETY: futex(2) on the atomic's own 32 bits.
             syscall(SYS_futex, reinterpret_cast<u32*>(&m_sleeping), FUTEX_WAIT_PRIVATE, 1, nullptr, nullptr, 0);
         m_sleeping.store(0, std::memory_order_seq_cst);
     }
