@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Makes the guest of ./run: make-guest.sh FOLDER
-# FOLDER gets vmlinuz, initrd.img and root.img: Debian's cloud kernel and its virtio modules, unmodified, and busybox on an ext4 disk.
-# The packages are downloaded by apt-get and unpacked, not installed. What is already there is kept.
+# Makes the guest of ./run: make-guest.sh FOLDER [PACKAGE]
+# FOLDER gets vmlinuz, initrd.img and root.img: Debian's cloud kernel (or that of another package) and its modules, unmodified, and busybox on
+# an ext4 disk. The packages are downloaded by apt-get and unpacked, not installed. What is already there is kept.
+# The exit status is 77 when they cannot be had.
 set -euo pipefail
 
 folder=$1
+wanted=${2:-linux-image-cloud-amd64}
+cannot_fetch=77
 scripts=$(dirname "$(readlink -f "$0")")
 # shellcheck source=scripts/packages.sh
 . "$scripts/packages.sh"
@@ -15,9 +18,9 @@ folder=$(readlink -f "$folder")
 work=$folder/work
 PATH=$PATH:/usr/sbin:/sbin
 
-# The package that linux-image-cloud-amd64 stands for, as this system's package lists have it.
+# The package that the wanted one stands for, as this system's package lists have it.
 kernel_package() {
-    apt-cache depends linux-image-cloud-amd64 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
+    apt-cache depends "$wanted" 2>/dev/null | awk '$1 == "Depends:" && $2 ~ /^linux-image-/ { print $2; exit }'
 }
 
 fetch() {
@@ -31,7 +34,7 @@ make_initrd() {
     rm -rf "$root" && mkdir -p "$root/bin" "$root/modules" "$root/dev" "$root/proc" "$root/root"
     cp "$busybox" "$root/bin/busybox"
     # In the order in which they need each other; one that is built in is not there.
-    for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
+    for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk crc16 crc32c_generic mbcache jbd2 ext4; do
         find "$kernel_tree" -name "$module.ko" -exec cp {} "$root/modules/" \;
     done
     cat >"$root/init" <<'INIT'
@@ -39,7 +42,7 @@ make_initrd() {
 # Loads the drivers of the root disk, mounts it and goes over to it.
 busybox mount -t devtmpfs dev /dev
 busybox mount -t proc proc /proc
-for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do
+for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk crc16 crc32c_generic mbcache jbd2 ext4; do
     [ -e /modules/$module.ko ] && busybox insmod /modules/$module.ko
 done
 tries=0
@@ -95,13 +98,13 @@ PROFILE
 
 package=$(kernel_package)
 if [ -z "$package" ]; then
-    as_root apt-get update -q
+    as_root apt-get update -q || exit "$cannot_fetch"
     package=$(kernel_package)
 fi
-[ -n "$package" ] || { echo "the package lists of this system have no linux-image-cloud-amd64" >&2; exit 1; }
+[ -n "$package" ] || { echo "the package lists of this system have no $wanted" >&2; exit "$cannot_fetch"; }
 
-fetch "$package"
-fetch busybox-static
+fetch "$package" || exit "$cannot_fetch"
+fetch busybox-static || exit "$cannot_fetch"
 busybox=$work/busybox-static/bin/busybox
 kernel_tree=$work/$package
 cp "$kernel_tree"/boot/vmlinuz-* "$folder/vmlinuz"

@@ -1,0 +1,117 @@
+"""What the guests of guests.cfg do. A scenario gets a Machine (machine.py) and raises Failure when something is not as it must be."""
+import hashlib
+import os
+import re
+
+from check_shell import PROMPT, Failure
+
+DISK_MIB = int(os.environ.get('ANYHYVE_DISK_MIB', '64'))
+MIB = 1 << 20
+
+
+def require(condition, text):
+    if not condition:
+        raise Failure(text)
+
+
+def begin(machine):
+    """Boots to the shell, and looks at what the guest says of itself."""
+    console = machine.boot()
+    console.wait_for(PROMPT)
+    require(console.run('uname -a').startswith('Linux guest '), 'uname does not say "Linux guest"')
+    count = len(re.findall(r'^processor\s*:', console.run('cat /proc/cpuinfo'), re.MULTILINE))
+    require(count == machine.cpus, f'/proc/cpuinfo lists {count} processors, not {machine.cpus}')
+    return console
+
+
+def shell(machine):
+    console = begin(machine)
+    if machine.root == 'disk':
+        require('/dev/vda on / type ext4' in console.run('mount'), 'the root file system is not the virtio disk')
+    before = float(console.run('cut -d" " -f1 /proc/uptime'))
+    console.run('sleep 1')
+    slept = float(console.run('cut -d" " -f1 /proc/uptime')) - before
+    require(slept >= 1, f'"sleep 1" took {slept:.2f} s of the guest\'s time')
+    machine.power_off()
+
+
+def reboot(machine):
+    """Twice, so that the second start is seen to be as good as the first."""
+    console = begin(machine)
+    for _ in range(2):
+        console.run('touch /tmp/before')
+        console.send('reboot -f')
+        console.wait_for(b'Linux version ')
+        console.wait_for(PROMPT)
+        require(console.run('ls /tmp') == '', 'memory of before the reboot is still there')
+        count = len(re.findall(r'^processor\s*:', console.run('cat /proc/cpuinfo'), re.MULTILINE))
+        require(count == machine.cpus, f'after a reboot /proc/cpuinfo lists {count} processors, not {machine.cpus}')
+    machine.power_off()
+
+
+def reboot_once(machine):
+    machine.options.append('-N')
+    begin(machine).send('reboot -f')
+    machine.wait_for_end()
+
+
+def load_run_inspect(machine):
+    machine.load()
+    stopped = machine.bhyvectl('--get-all')
+    for word in ('rip[0]\t', 'cr0[0]\t', 'lowmem\t'):
+        require(word in stopped, f'--get-all of a loaded machine does not show {word.strip()}')
+    console = machine.boot_loaded()
+    console.wait_for(PROMPT)
+    console.run('true')
+    require('rip[0]\t' in machine.bhyvectl('--get-all'), '--get-all of a running machine does not show its registers')
+    require(re.search(r'Resident memory\s+[1-9]', machine.bhyvectl('--get-stats')), '--get-stats shows no resident memory')
+    require(f'{console.process.pid}' in machine.bhyvectl('--get-vm-pid'), '--get-vm-pid does not show the process')
+    console.run('true')
+    machine.power_off()
+    require('rip[0]\t' in machine.bhyvectl('--get-all'), '--get-all of an ended machine does not show its registers')
+    machine.bhyvectl('--set-rip=0x123456')
+    require(machine.bhyvectl('--get-rip') == 'rip[0]\t0x0000000000123456\n', '--get-rip does not show what --set-rip has set')
+    machine.bhyvectl('--destroy')
+    require(machine.machines() == [], 'the machine is still there after --destroy')
+
+
+def checksum(path, size):
+    digest = hashlib.md5()
+    with open(path, 'rb') as file:
+        while size:
+            data = file.read(min(size, 4 * MIB))
+            if not data:
+                return f'short of {size} bytes'
+            digest.update(data)
+            size -= len(data)
+    return digest.hexdigest()
+
+
+def disk_copy(machine):
+    """From a disk of random bytes to an empty one, read back from there, and compared on the host while the guest still runs."""
+    size = DISK_MIB * MIB
+    target = machine.disk('target', size)
+    source = machine.disk('source', size, os.urandom)
+    wanted = checksum(source, size)
+    console = begin(machine)
+    console.run('dd if=/dev/vdb of=/dev/vda bs=1M 2>/dev/null')
+    console.run('sync')
+    require(checksum(target, size) == wanted, 'after a sync the host\'s file is not what the guest has written')
+    console.run('echo 3 >/proc/sys/vm/drop_caches')
+    require(console.run('md5sum </dev/vda').split()[0] == wanted, 'the guest reads something else than it has written')
+    machine.power_off()
+    require(checksum(target, size) == wanted, 'after the end the file is not what the guest has written')
+
+
+def disk_kill(machine):
+    console = begin(machine)
+    console.run('dd if=/dev/urandom of=/root/data bs=1M count=16 2>/dev/null')
+    before = console.run('md5sum </root/data')
+    console.run('sync')
+    console.process.kill()
+    machine.wait_for_end()
+    console = machine.boot()
+    console.wait_for(PROMPT)
+    require(console.run('md5sum </root/data') == before, 'the file that was synced before the kill has changed')
+    machine.expected_status = 1
+    machine.power_off()
