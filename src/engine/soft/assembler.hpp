@@ -162,6 +162,18 @@ public:
     {
         gs(wide, static_cast<u8>(static_cast<u8>(op) << 3 | 3), to, offset, index);
     }
+    void gs_arithmetic_imm32(Arithmetic op, u32 offset, u32 value)
+    {
+        byte(0x65);
+        gs_tail(false, 0x81, static_cast<u8>(op), offset, no_register);
+        imm32(value);
+    }
+    void gs_store_imm32(u32 offset, u32 value)
+    {
+        byte(0x65);
+        gs_tail(false, 0xc7, 0, offset, no_register);
+        imm32(value);
+    }
     void gs_compare_imm8(bool wide, u32 offset, u8 value, u8 index = no_register)
     {
         byte(0x65);

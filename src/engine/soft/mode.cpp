@@ -39,6 +39,10 @@ ModeBits current(Cpu const& cpu)
     }
     TlbIndex const tlb = cpu.cpl == 3 ? tlb_user : (cpu.cr4 & cr4::smap) && (cpu.rflags & rflags::ac) ? tlb_supervisor_user_access : tlb_supervisor;
     m |= static_cast<ModeBits>(tlb) << tlb_shift;
+    if (cpu.cpl == 0 && cpu.protected_mode())
+        m |= ring0;
+    if (cpu.cr4 & cr4::smap)
+        m |= smap;
     if (cpu.cr0 & cr0::ts)
         m |= task_switched;
     if (cpu.cr0 & cr0::em)

@@ -97,6 +97,26 @@ Outcome find_block(Cpu& cpu, Block*& block, u64& guard)
 
 constexpr u8 most_relinks = 16;
 
+// Where cpu.rip was found before, when its page still lies there. No locks, no hash.
+u8* known_entry(Cpu const& cpu)
+{
+    auto const& entry = cpu.jump_cache[cpu.rip & (jump_cache_entries - 1)];
+    u64 const guard = cpu.code_tlb[mode::tlb(cpu.mode)][(cpu.rip >> 12) & (code_tlb_entries - 1)];
+    if (entry.rip != cpu.rip || entry.guard != guard || entry.mode != cpu.mode)
+        return nullptr;
+    // SAFETY: entries hold addresses of generated code; one whose block goes is cleared first.
+    return reinterpret_cast<u8*>(entry.entry);
+}
+
+void remember_entry(Cpu& cpu, Block const& block, u64 guard)
+{
+    if (!mode::linkable(block.mode) || block.crosses_page)
+        return;
+    VcpuLock lock(cpu, cpu.mmu->cache(), Presence::in_device);
+    if (block.valid)
+        cpu.jump_cache[block.rip & (jump_cache_entries - 1)] = { .rip = block.rip, .guard = guard, .entry = reinterpret_cast<std::uintptr_t>(block.entry_memory), .mode = block.mode };
+}
+
 // --- events between blocks ---
 
 constexpr u32 waking_events = Cpu::event_nmi | Cpu::event_init | Cpu::event_sipi | Cpu::event_kick | Cpu::event_exit;
@@ -197,14 +217,21 @@ u8* dispatch(Cpu& cpu)
         cpu.interrupt_shadow = false;
         if (cpu.stepping)
             ++cpu.statistics->steps;
+        stand_if_wanted(cpu, cpu.mmu->cache());
+        if (!cpu.stepping) {
+            if (u8* const entry = known_entry(cpu)) {
+                split_flags(cpu);
+                return entry;
+            }
+        }
         Block* block = nullptr;
         u64 guard = 0;
-        stand_if_wanted(cpu, cpu.mmu->cache());
         if (find_block(cpu, block, guard) == Outcome::next) {
             if (!block) {
                 sched_yield();
                 continue;
             }
+            remember_entry(cpu, *block, guard);
             split_flags(cpu);
             return block->entry_memory;
         }
@@ -467,9 +494,7 @@ u8* runtime_jump(Cpu* cpu, u64 target)
         return deliver_and_dispatch(*cpu);
     if (!block)
         return dispatch(*cpu);
-    VcpuLock lock(*cpu, cpu->mmu->cache(), Presence::in_device);
-    if (mode::linkable(cpu->mode) && !block->crosses_page && block->valid)
-        cpu->jump_cache[target & (jump_cache_entries - 1)] = { .rip = target, .guard = guard, .entry = pointer_value(block->entry_memory), .mode = cpu->mode };
+    remember_entry(*cpu, *block, guard);
     split_flags(*cpu);
     return block->entry_memory;
 }

@@ -21,6 +21,9 @@ u32 rip_offset() { return as_offset(offsetof(Cpu, rip)); }
 u32 flags_offset() { return as_offset(offsetof(Cpu, arithmetic_flags)); }
 u32 scratch_offset(unsigned n) { return as_offset(offsetof(Cpu, scratch) + n * 8); }
 u32 poll_offset() { return as_offset(offsetof(Cpu, poll)); }
+u32 rflags_offset() { return as_offset(offsetof(Cpu, rflags)); }
+u32 mode_offset() { return as_offset(offsetof(Cpu, mode)); }
+u32 kernel_gs_base_offset() { return as_offset(offsetof(Cpu, kernel_gs_base)); }
 u32 segment_base_offset(x86::Segment s) { return as_offset(offsetof(Cpu, segments) + static_cast<u8>(s) * sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, base)); }
 u32 segment_end_offset(x86::Segment s, Access access)
 {

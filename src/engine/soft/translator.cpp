@@ -369,7 +369,9 @@ void Translator::emit_step(Step const& step)
         m_asm.byte(0xf3);
         m_asm.byte(0x90);
         return;
-    default: return emit_operation(step);
+    default:
+        if (!emit_system(step))
+            emit_operation(step);
     }
 }
 

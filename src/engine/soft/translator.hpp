@@ -73,7 +73,11 @@ private:
     void emit_exchange_accumulator(Step const&);
     void emit_lea(Step const&);
     void emit_operation(Step const&);
-    void emit_undefined(Step const&);
+
+    // translate_system.cpp: system instructions that are worth their own code in ring 0
+    bool emit_system(Step const&);
+    void emit_swapgs();
+    void emit_user_access(Step const&, bool allowed);
     void emit_encoded(x86::Instruction const&, u8 reg, u8 vvvv, u8 rm_register, bool memory);
     void note_trap_point(Step const&, u8* begin);
 
