@@ -1,6 +1,8 @@
 // The driver's side of a split virtqueue in guest memory, for tests.
 #pragma once
 
+#include <atomic>
+
 #include "device/virtio/virtqueue.hpp"
 
 namespace anyhyve {
@@ -28,29 +30,26 @@ public:
     // Puts `head` into the available ring.
     void offer(u16 head)
     {
-        m_memory->write_value(Gpa(layout.available + 4 + 2U * (m_available % layout.size)), head);
+        shared(layout.available + 4 + 2U * (m_available % layout.size)).store(head, std::memory_order_relaxed);
         set_available_index(static_cast<u16>(++m_available));
     }
-    void set_available_index(u16 index)
-    {
-        std::atomic_thread_fence(std::memory_order_seq_cst);
-        m_memory->write_value(Gpa(layout.available + 2), index);
-    }
-    void set_no_interrupt(u16 flag) { m_memory->write_value(Gpa(layout.available), flag); }
-    void set_used_event(u16 index) { m_memory->write_value(Gpa(layout.available + 4 + 2U * layout.size), index); }
-    u16 available_event() const { return value<u16>(layout.used + 4 + 8U * layout.size); }
-    u16 used_index() const
-    {
-        u16 const index = value<u16>(layout.used + 2);
-        std::atomic_thread_fence(std::memory_order_seq_cst);
-        return index;
-    }
+    void set_available_index(u16 index) { shared(layout.available + 2).store(index, std::memory_order_seq_cst); }
+    void set_no_interrupt(u16 flag) { shared(layout.available).store(flag); }
+    void set_used_event(u16 index) { shared(layout.available + 4 + 2U * layout.size).store(index); }
+    u16 available_event() const { return shared(layout.used + 4 + 8U * layout.size).load(); }
+    u16 used_index() const { return shared(layout.used + 2).load(std::memory_order_acquire); }
     u32 used_id(u16 index) const { return value<u32>(layout.used + 4 + 8U * (index % layout.size)); }
     u32 used_length(u16 index) const { return value<u32>(layout.used + 8 + 8U * (index % layout.size)); }
 
     Virtqueue::Layout layout;
 
 private:
+    // Fields that both sides use at the same time.
+    std::atomic_ref<u16> shared(u64 address) const
+    {
+        // SAFETY: tests place their rings in RAM, aligned.
+        return std::atomic_ref<u16>(*reinterpret_cast<u16*>(m_memory->range(Gpa(address), sizeof(u16))));
+    }
     template<typename T>
     T value(u64 address) const
     {
