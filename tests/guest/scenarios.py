@@ -14,10 +14,16 @@ def require(condition, text):
         raise Failure(text)
 
 
+def wait_for_shell(console):
+    """From then on the kernel's own messages stay off the console, where they would mix with the output of commands."""
+    console.wait_for(PROMPT)
+    console.run('dmesg -n 1')
+
+
 def begin(machine):
     """Boots to the shell, and looks at what the guest says of itself."""
     console = machine.boot()
-    console.wait_for(PROMPT)
+    wait_for_shell(console)
     require(console.run('uname -a').startswith('Linux guest '), 'uname does not say "Linux guest"')
     count = len(re.findall(r'^processor\s*:', console.run('cat /proc/cpuinfo'), re.MULTILINE))
     require(count == machine.cpus, f'/proc/cpuinfo lists {count} processors, not {machine.cpus}')
@@ -42,7 +48,7 @@ def reboot(machine):
         console.run('touch /tmp/before')
         console.send('reboot -f')
         console.wait_for(b'Linux version ')
-        console.wait_for(PROMPT)
+        wait_for_shell(console)
         require(console.run('ls /tmp') == '', 'memory of before the reboot is still there')
         count = len(re.findall(r'^processor\s*:', console.run('cat /proc/cpuinfo'), re.MULTILINE))
         require(count == machine.cpus, f'after a reboot /proc/cpuinfo lists {count} processors, not {machine.cpus}')
@@ -61,7 +67,7 @@ def load_run_inspect(machine):
     for word in ('rip[0]\t', 'cr0[0]\t', 'lowmem\t'):
         require(word in stopped, f'--get-all of a loaded machine does not show {word.strip()}')
     console = machine.boot_loaded()
-    console.wait_for(PROMPT)
+    wait_for_shell(console)
     console.run('true')
     require('rip[0]\t' in machine.bhyvectl('--get-all'), '--get-all of a running machine does not show its registers')
     require(re.search(r'Resident memory\s+[1-9]', machine.bhyvectl('--get-stats')), '--get-stats shows no resident memory')
@@ -111,7 +117,7 @@ def disk_kill(machine):
     console.process.kill()
     machine.wait_for_end()
     console = machine.boot()
-    console.wait_for(PROMPT)
+    wait_for_shell(console)
     require(console.run('md5sum </root/data') == before, 'the file that was synced before the kill has changed')
     machine.expected_status = 1
     machine.power_off()
