@@ -157,7 +157,7 @@ int BlockBackend::zero(BlockRequest const& request)
 
 int BlockBackend::write_zero_bytes(u64 offset, u64 length)
 {
-    alignas(4096) static constexpr std::array<u8, 64 * KiB> zeroes {};
+    alignas(4096) static std::array<u8, 64 * KiB> zeroes {}; // not const: then it takes no room in the file
     int const file = m_buffered_file >= 0 ? m_buffered_file : m_file;
     while (length != 0) {
         ssize_t const moved = ::pwrite(file, zeroes.data(), std::min<u64>(length, zeroes.size()), file_offset(offset));
