@@ -97,7 +97,7 @@ void CodeCache::watch(Cpu& cpu, u64 physical, u64 size)
     if (!info)
         return;
     u64 const wanted = info->lines | lines_of(physical, size);
-    if (info->lines == 0) {
+    if (info->lines == 0 && !info->sticky) {
         begin_standstill(cpu);
         __atomic_store_n(&info->lines, wanted, __ATOMIC_SEQ_CST);
         forget_writable(physical);
@@ -190,6 +190,8 @@ bool CodeCache::invalidate_page(u64 physical, u64 lines)
         }
     }
     recompute_lines(physical);
+    if (any && ++info.times_changed >= changes_to_stick)
+        info.sticky = true;
     return any;
 }
 
@@ -212,7 +214,7 @@ void CodeCache::kill(Block& block)
     while (block.incoming)
         unlink(*block.incoming);
     for (Cpu* cpu : m_cpus) {
-        auto& entry = cpu->jump_cache[block.rip & (jump_cache_entries - 1)];
+        auto& entry = cpu->jump_cache[jump_slot(block.rip)];
         if (entry.rip == block.rip)
             entry.rip = ~u64 { 0 };
     }

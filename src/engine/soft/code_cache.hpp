@@ -22,6 +22,8 @@ class CodeCache {
         u64 lines = 0; // bit n: bytes 64n.. of the page were translated
         Block* blocks = nullptr;
         Block* tails = nullptr; // blocks that end here, from the page before
+        u16 times_changed = 0;
+        bool sticky = false;    // code here is rewritten again and again: stays watched even when none is translated
     };
 
 public:
@@ -44,7 +46,11 @@ public:
     // Marks the lines as translated before their bytes are read: a store that comes later finds the mark, one that came earlier is read.
     // A page's first mark takes it out of every look-aside table's writes, with the other vCPUs standing still.
     void watch(Cpu&, u64 physical, u64 size);
-    bool watched(u64 physical) const { return page(physical) && lines(*page(physical)) != 0; }
+    bool watched(u64 physical) const
+    {
+        PageInfo const* const info = page(physical);
+        return info && (lines(*info) != 0 || info->sticky);
+    }
     // Was anything translated from these bytes? After a store.
     bool translated_from(u64 physical, u64 size) const
     {
@@ -90,14 +96,16 @@ public:
     u64 code_used() const { return static_cast<u64>(m_code_next - m_code_floor); }
 
 private:
-    static constexpr unsigned hash_size = 1 << 15;
+    static constexpr unsigned hash_bits = 16;
+    static constexpr unsigned hash_size = 1 << hash_bits;
+    static constexpr unsigned changes_to_stick = 8;
 
     explicit CodeCache(GuestMemory& memory) : m_memory(memory) {}
     Result<void> map();
     static u64 lines_of(u64 physical, u64 size);
     static u64 lines(PageInfo const& info) { return __atomic_load_n(&info.lines, __ATOMIC_RELAXED); }
     void drop_everything();
-    static unsigned hash(u64 physical, u64 rip) { return static_cast<unsigned>((physical >> 2 ^ physical >> 15 ^ rip >> 12) & (hash_size - 1)); }
+    static unsigned hash(u64 physical, u64 rip) { return static_cast<unsigned>((physical ^ rip << 20) * 0x9e3779b97f4a7c15 >> (64 - hash_bits)); } // Knuth's multiplicative hash
     PageInfo* page(u64 physical) const;
     bool invalidate_page(u64 physical, u64 lines);
     void kill(Block&);

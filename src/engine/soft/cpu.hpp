@@ -54,7 +54,7 @@ struct TlbEntry {
     u64 addend = 0;              // host pointer = linear address + addend
 };
 constexpr unsigned tlb_entries = 1024;
-constexpr unsigned code_tlb_entries = 512;
+constexpr unsigned code_tlb_entries = 4096;
 constexpr unsigned jump_cache_entries = 4096;
 
 // Where an indirect jump may go on without the dispatcher.
@@ -64,6 +64,12 @@ struct JumpCacheEntry {
     u64 entry = 0;      // host address: arithmetic flags in memory
     u64 mode = 0;
 };
+
+// Its slot, by the target's address.
+constexpr unsigned jump_slot(u64 rip)
+{
+    return static_cast<unsigned>(rip ^ rip >> 12) & (jump_cache_entries - 1);
+}
 
 // The part of the mode that decides how code is translated. Two blocks of different ModeBits are different blocks.
 using ModeBits = u32;

@@ -43,6 +43,8 @@ ModeBits current(Cpu const& cpu)
         m |= ring0;
     if (cpu.cr4 & cr4::smap)
         m |= smap;
+    if (cpu.cr4 & cr4::tsd)
+        m |= time_stamp_disabled;
     if (cpu.cr0 & cr0::ts)
         m |= task_switched;
     if (cpu.cr0 & cr0::em)

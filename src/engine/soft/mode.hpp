@@ -30,6 +30,8 @@ constexpr bool linkable(ModeBits m) { return (is64(m) || (m & flat)) && !(m & si
 constexpr ModeBits ring0 = 1 << 17;             // CPL 0, protected mode
 constexpr ModeBits smap = 1 << 18;              // CR4.SMAP
 
+constexpr ModeBits time_stamp_disabled = 1 << 19; // CR4.TSD
+
 // From the registers of `cpu`.
 ModeBits current(Cpu const&);
 

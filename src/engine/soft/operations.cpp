@@ -12,6 +12,16 @@
 
 namespace anyhyve::soft {
 
+Outcome execute_undefined(Cpu& cpu, x86::Instruction const&)
+{
+    return raise_ud(cpu);
+}
+
+Outcome execute_not_available(Cpu& cpu, x86::Instruction const&)
+{
+    return raise(cpu, x86::vector::device_not_available);
+}
+
 Execute execute_function(x86::Operation operation)
 {
     using x86::Operation;

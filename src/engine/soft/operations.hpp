@@ -12,6 +12,9 @@ using Execute = Outcome (*)(Cpu&, x86::Instruction const&);
 
 // nullptr for operations that the translator carries out itself.
 Execute execute_function(x86::Operation);
+// #UD and #NM, whatever the instruction.
+Outcome execute_undefined(Cpu&, x86::Instruction const&);
+Outcome execute_not_available(Cpu&, x86::Instruction const&);
 
 // Exception and interrupt delivery (SDM vol. 3A chapter 6): takes cpu.fault to the guest's handler, combining it with faults met on the
 // way (double fault, triple fault). `jump`: cpu.rip is the handler's; `leave`: triple fault, cpu.exit_reason is set.

@@ -100,7 +100,7 @@ constexpr u8 most_relinks = 16;
 // Where cpu.rip was found before, when its page still lies there. No locks, no hash.
 u8* known_entry(Cpu const& cpu)
 {
-    auto const& entry = cpu.jump_cache[cpu.rip & (jump_cache_entries - 1)];
+    auto const& entry = cpu.jump_cache[jump_slot(cpu.rip)];
     u64 const guard = cpu.code_tlb[mode::tlb(cpu.mode)][(cpu.rip >> 12) & (code_tlb_entries - 1)];
     if (entry.rip != cpu.rip || entry.guard != guard || entry.mode != cpu.mode)
         return nullptr;
@@ -114,7 +114,7 @@ void remember_entry(Cpu& cpu, Block const& block, u64 guard)
         return;
     VcpuLock lock(cpu, cpu.mmu->cache(), Presence::in_device);
     if (block.valid)
-        cpu.jump_cache[block.rip & (jump_cache_entries - 1)] = { .rip = block.rip, .guard = guard, .entry = reinterpret_cast<std::uintptr_t>(block.entry_memory), .mode = block.mode };
+        cpu.jump_cache[jump_slot(block.rip)] = { .rip = block.rip, .guard = guard, .entry = reinterpret_cast<std::uintptr_t>(block.entry_memory), .mode = block.mode };
 }
 
 // --- events between blocks ---

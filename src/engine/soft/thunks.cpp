@@ -23,6 +23,10 @@ u32 scratch_offset(unsigned n) { return as_offset(offsetof(Cpu, scratch) + n * 8
 u32 poll_offset() { return as_offset(offsetof(Cpu, poll)); }
 u32 rflags_offset() { return as_offset(offsetof(Cpu, rflags)); }
 u32 mode_offset() { return as_offset(offsetof(Cpu, mode)); }
+u32 events_offset() { return as_offset(offsetof(Cpu, events)); }
+u32 tsc_aux_offset() { return as_offset(offsetof(Cpu, tsc_aux)); }
+u32 tsc_offset_offset() { return as_offset(offsetof(Cpu, tsc_offset)); }
+u32 clock_tsc_offset_offset() { return as_offset(offsetof(Cpu, clock_tsc_offset)); }
 u32 kernel_gs_base_offset() { return as_offset(offsetof(Cpu, kernel_gs_base)); }
 u32 segment_base_offset(x86::Segment s) { return as_offset(offsetof(Cpu, segments) + static_cast<u8>(s) * sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, base)); }
 u32 segment_end_offset(x86::Segment s, Access access)

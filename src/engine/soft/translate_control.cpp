@@ -97,6 +97,8 @@ void Translator::emit_indirect_tail()
     }
     m_asm.mov32(scratch_b, address_register);
     m_asm.mov32(scratch_a, address_register);
+    m_asm.shr(false, scratch_b, 12);
+    m_asm.arithmetic(Arithmetic::xor_, false, scratch_b, address_register);
     m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_b, jump_cache_entries - 1);
     m_asm.shr(false, scratch_a, 9);
     m_asm.shl(false, scratch_b, 5);
@@ -194,6 +196,19 @@ void Translator::emit_pop(Step const& step)
         m_asm.gs_load(true, scratch_a, scratch_offset(0));
         m_asm.store(width, address_register, scratch_a);
         emit_stack_adjust(static_cast<i32>(width));
+    });
+}
+
+// LEAVE in 64-bit code: the stack pointer from rBP, and rBP from there.
+void Translator::emit_leave(Step const& step)
+{
+    unsigned const width = step.insn.operand_size;
+    clobber_flags(live_before(step));
+    m_asm.mov(address_register, x86::rbp);
+    AccessSite* const site = emit_translate({ .segment = Segment::ss, .size = static_cast<u16>(width), .access = Access::read, .reads = true });
+    emit_access(site, [&] {
+        m_asm.lea(true, x86::rsp, x86::rbp, Assembler::no_register, 1, static_cast<i32>(width));
+        m_asm.load(width, x86::rbp, address_register);
     });
 }
 

@@ -31,8 +31,46 @@ void Translator::emit_user_access(Step const& step, bool permitted)
     m_ended = true;
 }
 
+// Interrupts are let in at the end of a block at the earliest, so the instruction behind STI runs before any.
+void Translator::emit_sti()
+{
+    clobber_flags(x86::arithmetic_flags);
+    m_asm.gs_arithmetic_imm32(Arithmetic::or_, rflags_offset(), static_cast<u32>(x86::rflags::interrupt));
+    m_asm.gs_compare_imm8(false, events_offset(), 0);
+    JumpSite const quiet = m_asm.jump_forward(Condition::equal);
+    m_asm.gs_store_imm32(poll_offset(), 1);
+    m_asm.bind(quiet);
+}
+
+// RDTSC, RDTSCP: the host's counter, the machine clock's offset, the vCPU's own.
+void Translator::emit_time_stamp(Step const& step)
+{
+    clobber_flags(live_before(step));
+    m_asm.byte(0x0f);
+    m_asm.byte(0x31); // RDTSC
+    m_asm.shl(true, x86::rdx, 32);
+    m_asm.arithmetic(Arithmetic::or_, true, x86::rax, x86::rdx);
+    m_asm.gs_arithmetic(Arithmetic::add, true, x86::rax, clock_tsc_offset_offset());
+    m_asm.gs_arithmetic(Arithmetic::add, true, x86::rax, tsc_offset_offset());
+    m_asm.mov(x86::rdx, x86::rax);
+    m_asm.shr(true, x86::rdx, 32);
+    m_asm.mov32(x86::rax, x86::rax);
+    if (step.insn.info->operation == Operation::rdtscp)
+        m_asm.gs_load(false, x86::rcx, tsc_aux_offset());
+}
+
 bool Translator::emit_system(Step const& step)
 {
+    auto const operation = step.insn.info->operation;
+    bool const reads_time = operation == Operation::rdtsc || operation == Operation::rdtscp;
+    if (reads_time && !(m_mode & (mode::single_step | mode::time_stamp_disabled))) {
+        emit_time_stamp(step);
+        return true;
+    }
+    if (operation == Operation::leave && is64()) {
+        emit_leave(step);
+        return true;
+    }
     constexpr ModeBits wanted = mode::ring0 | static_cast<ModeBits>(x86::CodeSize::bits64);
     if ((m_mode & (wanted | mode::single_step)) != wanted)
         return false;
@@ -47,6 +85,11 @@ bool Translator::emit_system(Step const& step)
     case Operation::cld:
         clobber_flags(x86::arithmetic_flags);
         m_asm.gs_arithmetic_imm32(Arithmetic::and_, rflags_offset(), ~static_cast<u32>(x86::rflags::df));
+        return true;
+    case Operation::sti:
+        if (m_current + 1 == m_step_count)
+            return false;
+        emit_sti();
         return true;
     case Operation::stac:
     case Operation::clac:

@@ -83,7 +83,6 @@ bool Translator::ends_block(x86::Instruction const& insn) const
     case Operation::sysret:
     case Operation::sysenter:
     case Operation::sysexit:
-    case Operation::sti:
     case Operation::stac:
     case Operation::clac:
     case Operation::move_to_control:
@@ -325,24 +324,15 @@ static bool device_not_available(x86::Instruction const& insn, ModeBits mode)
     }
 }
 
-static Outcome raise_undefined(Cpu& cpu, x86::Instruction const&)
-{
-    return raise_ud(cpu);
-}
-static Outcome raise_not_available(Cpu& cpu, x86::Instruction const&)
-{
-    return raise(cpu, x86::vector::device_not_available);
-}
-
 void Translator::emit_step(Step const& step)
 {
     if (!allowed(step.insn)) {
-        emit_call(step, raise_undefined, true);
+        emit_call(step, execute_undefined, true);
         m_ended = true;
         return;
     }
     if (device_not_available(step.insn, m_mode)) {
-        emit_call(step, raise_not_available, true);
+        emit_call(step, execute_not_available, true);
         m_ended = true;
         return;
     }
@@ -394,8 +384,8 @@ void Translator::emit_call(Step const& step, Execute execute, bool last)
 void Translator::emit_operation(Step const& step)
 {
     Execute const execute = execute_function(step.insn.info->operation);
-    bool const last = ends_block(step.insn) || (m_mode & mode::single_step);
-    emit_call(step, execute ? execute : raise_undefined, last);
+    bool const last = ends_block(step.insn) || step.insn.info->operation == Operation::sti || (m_mode & mode::single_step);
+    emit_call(step, execute ? execute : execute_undefined, last);
     m_ended = last;
 }
 

@@ -77,6 +77,8 @@ private:
     // translate_system.cpp: system instructions that are worth their own code in ring 0
     bool emit_system(Step const&);
     void emit_swapgs();
+    void emit_sti();
+    void emit_time_stamp(Step const&);
     void emit_user_access(Step const&, bool allowed);
     void emit_encoded(x86::Instruction const&, u8 reg, u8 vvvv, u8 rm_register, bool memory);
     void note_trap_point(Step const&, u8* begin);
@@ -91,6 +93,7 @@ private:
     void emit_return(Step const&);
     void emit_push(Step const&);
     void emit_pop(Step const&);
+    void emit_leave(Step const&);
     void emit_push_return(u64 rip, unsigned width);
     void emit_stack_adjust(i32 amount);
     void emit_read_target(Step const&); // -> cpu.scratch[0]
