@@ -24,3 +24,8 @@ GROUPS = {group.name: group for group in (
 
 # These keep two threads busy at once; all other programs have one task that runs at any time.
 PARALLEL = {'par2', 'atomic2'}
+
+
+def counts_wall_time(program, cpus):
+    """Two CPUs whose tasks wake each other by turns: waiting is what such a program is made of, none of it can be taken off."""
+    return cpus > 1 and program not in PARALLEL

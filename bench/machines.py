@@ -9,7 +9,7 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 
-from groups import BOOT, PARALLEL
+from groups import BOOT, PARALLEL, counts_wall_time
 
 MEMORY_MIB = 512
 # What the guest's clock may be off from the host's over one program, before it counts as a failure.
@@ -18,7 +18,7 @@ CLOCK_SLACK_SECONDS, CLOCK_SLACK_RATIO = 1.0, 0.25
 
 @dataclass(frozen=True)
 class Timing:
-    seconds: float  # without the time that the busiest thread stood in the host's run queue
+    seconds: float  # without the time that the busiest thread stood in the host's run queue, but see counts_wall_time
     wall: float
     checksum: str
 
@@ -74,8 +74,9 @@ def corrected(wall, before, after):
 class Guest:
     """One start of a machine; reads its console line by line until it ends or the limit is over."""
 
-    def __init__(self, command, limit, on_program):
+    def __init__(self, command, cpus, limit, on_program):
         self.outcome = Outcome()
+        self.cpus = cpus
         self.on_program = on_program
         self.limit = limit
         self.running = None  # the program under way
@@ -145,7 +146,8 @@ class Guest:
         if abs(wall - by_host) > CLOCK_SLACK_SECONDS + CLOCK_SLACK_RATIO * by_host:
             self.outcome.failures[name] = f'the guest\'s clock counted {wall:.2f} s, the host\'s {by_host:.2f} s'
             return
-        self.outcome.timings[name] = Timing(corrected(wall, before, thread_times(self.process.pid)), wall, words[2])
+        counted = wall if counts_wall_time(name, self.cpus) else corrected(wall, before, thread_times(self.process.pid))
+        self.outcome.timings[name] = Timing(counted, wall, words[2])
 
     def console_end(self):
         return ' | '.join(line for line in self.outcome.console.splitlines()[-8:] if line)
@@ -163,13 +165,13 @@ class Guest:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def run_guest(command_for, programs, divisor, limit, on_program):
+def run_guest(command_for, programs, cpus, divisor, limit, on_program):
     """All programs, in one guest or, when it ends early, in as many as it takes. command_for: the guest's command line -> the machine's."""
     total = Outcome()
     left = list(programs)
     while True:
         append = f'console=ttyS0 quiet panic=-1 bench={",".join(left)} bench_div={divisor}'
-        part = Guest(command_for(append), limit, on_program).run()
+        part = Guest(command_for(append), cpus, limit, on_program).run()
         total.timings = {**part.timings, **total.timings}
         total.failures.update(part.failures)
         total.console += part.console
@@ -182,7 +184,7 @@ def run_guest(command_for, programs, divisor, limit, on_program):
             return total
 
 
-def run_native(bench, busybox, programs, divisor, limit, on_program):
+def run_native(bench, busybox, programs, cpus, divisor, limit, on_program):
     """Seconds are those on a CPU, children included: what the same work takes on a machine that does nothing else."""
     outcome = Outcome()
     memory = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
@@ -199,6 +201,6 @@ def run_native(bench, busybox, programs, divisor, limit, on_program):
             if ended.returncode or len(words) < 6:
                 outcome.failures[name] = f'status {ended.returncode}: {(ended.stdout + ended.stderr).strip()}'
                 continue
-            on_cpu = float(words[5]) / (2 if name in PARALLEL else 1)
-            outcome.timings[name] = Timing(max(on_cpu, 1e-6), float(words[2]), words[3])
+            wall, on_cpu = float(words[2]), float(words[5]) / (2 if name in PARALLEL else 1)
+            outcome.timings[name] = Timing(wall if counts_wall_time(name, cpus) else max(on_cpu, 1e-6), wall, words[3])
     return outcome
