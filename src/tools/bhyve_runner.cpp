@@ -1,7 +1,9 @@
 // One run of bhyve, from the configuration to the exit code.
 #include "tools/bhyve_runner.hpp"
 
+#include <algorithm>
 #include <csignal>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/log.hpp"
@@ -44,6 +46,7 @@ Result<int> BhyveRunner::build_and_run(machine::EngineChoice const& engine)
     if (m_config.memory_wired)
         TRY(m_claimed.vm->allocate_memory());
     m_memory = TRY(m_claimed.vm->open_memory());
+    TRY(prepare_memory());
     auto made = TRY(machine::create_engine(engine, *m_memory));
     // The listener's functions run on other threads: they only hand over.
     machine::Pc::Listener const listener {
@@ -60,7 +63,8 @@ Result<int> BhyveRunner::build_and_run(machine::EngineChoice const& engine)
             } }));
     for (auto const& description : m_pc->console_descriptions())
         log::info("{}: {}", m_config.name, description);
-    if (isatty(STDIN_FILENO))
+    bool const on_stdio = std::any_of(m_config.com_ports.begin(), m_config.com_ports.end(), [](auto const& port) { return port.path == "stdio"; });
+    if (on_stdio && isatty(STDIN_FILENO))
         log::info("{}: Ctrl-A x leaves the console and ends the machine", m_config.name);
     m_pc->resume();
     while (!m_exit_code && !m_trouble)
@@ -68,6 +72,27 @@ Result<int> BhyveRunner::build_and_run(machine::EngineChoice const& engine)
     if (m_trouble)
         return *m_trouble;
     return *m_exit_code;
+}
+
+// -S keeps guest memory out of swap, -C puts it into core dumps.
+Result<void> BhyveRunner::prepare_memory()
+{
+    if (m_config.memory_wired) {
+        u8 const* const high = m_memory->range(Gpa(GuestMemory::high_base), m_memory->high_size());
+        bool const locked = mlock(m_memory->range(Gpa(0), m_memory->low_size()), m_memory->low_size()) == 0
+            && (!high || mlock(high, m_memory->high_size()) == 0);
+        if (!locked)
+            return make_error(errno, "{}: its memory cannot be locked (-S): {}", m_config.name, std::strerror(errno));
+    }
+    if (m_config.memory_in_core) {
+        // core(5): bit 3 is for shared mappings of files, the others are the default.
+        std::FILE* const filter = std::fopen("/proc/self/coredump_filter", "we");
+        if (!filter)
+            return Error::from_errno(errno, "/proc/self/coredump_filter");
+        std::fputs("0x3b\n", filter);
+        std::fclose(filter);
+    }
+    return {};
 }
 
 Result<void> BhyveRunner::take_over_vm()

@@ -27,6 +27,7 @@ private:
     Result<void> take_over_vm();
     Result<void> open_prepared_vm();
     Result<int> build_and_run(machine::EngineChoice const&);
+    Result<void> prepare_memory();
     Result<void> load();
     Result<void> load_kernel();
     Result<void> restart();
