@@ -16,7 +16,7 @@ OptionGroup machine_options()
             { 'm', "", required, "size", "Memory: a number of MiB, or with a suffix K, M, G or T. Default: 256M." },
             { 's', "", required, "slot,device[,conf]", "A PCI device at SLOT, SLOT:FUNCTION or BUS:SLOT:FUNCTION. -s help lists the devices." },
             { 'l', "", required, "device[,conf]", "A device on the LPC bridge, as com1,stdio. -l help lists them." },
-            { 'b', "boot", required, "linux,kernel=F[,initrd=F][,entry=auto|32|64|pvh][,cmdline=...]",
+            { 'b', "", required, "linux,kernel=F[,initrd=F][,entry=auto|32|64|pvh][,cmdline=...]",
                 "Load a kernel and start it, in one step. The VM is created when there is none of this name, and then destroyed at the end. "
                 "cmdline comes last and takes the rest, commas included." },
             { 'u', "", none, "", "The real-time clock keeps UTC; without this, local time." },
