@@ -179,8 +179,8 @@ def run_guest(command_for, programs, cpus, divisor, limit, on_program):
         tried = [name for name in left if name in seen]
         left = [name for name in left if name not in seen]
         if not left or not tried:
-            for name in left:
-                total.failures[name] = part.failures.get(BOOT, 'the guest never came to it')
+            if left:
+                total.failures[BOOT] = f'{part.failures.get(BOOT, "the guest ended too early")} (so {", ".join(left)} did not run)'
             return total
 
 
