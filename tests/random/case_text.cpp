@@ -1,0 +1,164 @@
+// What differs between two outcomes, and cases as text: see comparison.hpp.
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "comparison.hpp"
+#include "engine/soft/host_vector_unit.hpp"
+#include "x86/instruction.hpp"
+
+namespace anyhyve::random_test {
+
+namespace {
+
+constexpr char const* names[] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15" };
+
+std::string vector_differences(std::array<u8, xsave_bytes> const& native, std::array<u8, xsave_bytes> const& engine)
+{
+    namespace image = soft::xsave_image;
+    std::string text;
+    auto const& components = soft::host_vector_unit().components;
+    for (unsigned at = 0; at < xsave_bytes; at += 8) {
+        if (at == image::xstate_bv || std::memcmp(&native[at], &engine[at], 8) == 0)
+            continue;
+        u64 a = 0, b = 0;
+        std::memcpy(&a, &native[at], 8);
+        std::memcpy(&b, &engine[at], 8);
+        std::string where = fmt::format("image byte {}", at);
+        if (at >= image::x87_registers && at < image::xmm)
+            where = fmt::format("st{} byte {}", (at - image::x87_registers) / 16, at % 16);
+        else if (at >= image::xmm && at < image::xmm + 256)
+            where = fmt::format("xmm{} byte {}", (at - image::xmm) / 16, at % 16);
+        else if (at == 0)
+            where = "x87 control, status, tags";
+        else if (at == image::mxcsr)
+            where = "mxcsr";
+        for (unsigned n : { 2u, 5u, 6u, 7u }) {
+            if (at >= components[n].offset && at < components[n].offset + components[n].size) {
+                unsigned const each = components[n].size / (n == 5 ? 8 : 16), i = (at - components[n].offset) / each;
+                where = fmt::format("{}{} byte {}", n == 2 ? "ymm upper half " : n == 5 ? "k" : n == 6 ? "zmm upper half " : "zmm16+", i, (at - components[n].offset) % each);
+            }
+        }
+        text += fmt::format("  {}: host {:016x} engine {:016x}\n", where, a, b);
+    }
+    return text;
+}
+
+std::string ending_text(Outcome const& outcome)
+{
+    switch (outcome.ending) {
+    case Ending::time_out: return "does not end";
+    case Ending::crash: return fmt::format("died, wait status {:x}", outcome.vector);
+    case Ending::exception: break;
+    }
+    return fmt::format("exception {} at {:x}", outcome.vector, outcome.rip);
+}
+
+} // namespace
+
+std::string differences(Case const& c, Outcome const& native, Outcome const& engine)
+{
+    if (native.ending == Ending::time_out)
+        return {};
+    std::string text;
+    auto const check = [&](std::string const& what, u64 a, u64 b) {
+        if (a != b)
+            text += fmt::format("  {}: host {:x} engine {:x}\n", what, a, b);
+    };
+    u64 const word = c.long_mode ? ~u64 { 0 } : 0xffffffff;
+    if (native.ending != engine.ending || native.vector != engine.vector || (native.rip & word) != (engine.rip & word))
+        text += fmt::format("  ending: host {}, engine {}\n", ending_text(native), ending_text(engine));
+    if (native.ending != Ending::exception || engine.ending != Ending::exception)
+        return text;
+    for (unsigned n = 0; n < (c.long_mode ? 16 : 8); ++n)
+        check(names[n], native.gpr[n] & word, engine.gpr[n] & word);
+    constexpr u64 compared_flags = x86::rflags::writable & ~x86::rflags::rf;
+    check("flags", native.flags & compared_flags, engine.flags & compared_flags);
+    if (native.vector == engine.vector && has_error_code(native.vector)) {
+        // Linux hides from its processes what of the kernel's half is mapped.
+        bool const hidden = native.vector == x86::vector::page_fault && native.fault_address >= 0x00007ffffffff000;
+        check("error code", native.error_code & ~u64 { hidden }, engine.error_code & ~u64 { hidden });
+        if (native.vector == x86::vector::page_fault)
+            check("fault address", native.fault_address & word, engine.fault_address & word);
+    }
+    if (native.memory_hash != engine.memory_hash)
+        text += "  memory\n";
+    text += vector_differences(native.xsave, engine.xsave);
+    return text;
+}
+
+std::string run_and_compare(NativeRunner& native, EngineRunner& engine, Case const& c, Stepping stepping)
+{
+    std::vector<u8> memory;
+    Outcome const wanted = native.run(c, memory);
+    if (wanted.ending == Ending::time_out)
+        return {};
+    Outcome const got = engine.run(c, stepping);
+    std::string text = differences(c, wanted, got);
+    if (wanted.memory_hash == got.memory_hash)
+        return text;
+    auto const ours = engine.memory();
+    unsigned shown = 0;
+    for (std::size_t at = 0; at < memory.size() && shown < 16; ++at) {
+        if (memory[at] == ours[at])
+            continue;
+        text += fmt::format("  [{:x}]: host {:02x} engine {:02x}\n", layout::pages[at / layout::page].linear + at % layout::page, memory[at], ours[at]);
+        ++shown;
+    }
+    return text;
+}
+
+std::vector<x86::Instruction> instructions(Case const& c)
+{
+    std::vector<u8> bytes(c.code.begin(), c.code.begin() + c.code_length);
+    bytes.resize(c.code_length + 16u, layout::filler);
+    std::vector<x86::Instruction> list;
+    for (unsigned at = 0; at < c.code_length; at += list.back().length) {
+        list.emplace_back();
+        if (x86::decode(&bytes[at], 15, c.long_mode ? x86::CodeSize::bits64 : x86::CodeSize::bits32, list.back()) != x86::DecodeStatus::ok)
+            list.back().length = 1;
+    }
+    return list;
+}
+
+std::string listing(Case const& c)
+{
+    std::string text;
+    u64 at = 0;
+    for (auto const& insn : instructions(c)) {
+        std::string bytes;
+        for (unsigned i = 0; i < insn.length; ++i)
+            bytes += fmt::format("{:02x} ", insn.bytes[i]);
+        text += fmt::format("  {:8x}: {:<46}{}\n", c.start() + at, bytes, insn.info->name);
+        at += insn.length;
+    }
+    return text;
+}
+
+std::string as_source(Case const& c, Stepping stepping)
+{
+    std::string text = fmt::format("    {{ \"\", {}, {{ ", c.long_mode ? "64" : "32");
+    for (unsigned at = 0; at < c.code_length; ++at)
+        text += fmt::format("0x{:02x}, ", c.code[at]);
+    text += "}, { ";
+    for (unsigned n = 0; n < 16; ++n) {
+        if (c.gpr[n] != 0)
+            text += fmt::format("{{ {}, 0x{:x} }}, ", names[n], c.gpr[n]);
+    }
+    text += fmt::format("}}, {{ .code_offset = 0x{:x}, .flags = 0x{:x}", c.code_offset, c.flags);
+    if (c.gs_base != 0)
+        text += fmt::format(", .gs_base = 0x{:x}", c.gs_base);
+    if (c.vector_seed != 0)
+        text += fmt::format(", .vector_seed = 0x{:x}", c.vector_seed);
+    if (c.memory_seed != 0)
+        text += fmt::format(", .memory_seed = 0x{:x}", c.memory_seed);
+    if (c.mxcsr != 0x1f80)
+        text += fmt::format(", .mxcsr = 0x{:x}", c.mxcsr);
+    if (c.control_word != 0x37f)
+        text += fmt::format(", .control_word = 0x{:x}", c.control_word);
+    if (stepping == Stepping::single_steps)
+        text += ", .stepping = Stepping::single_steps";
+    return text + " } },\n";
+}
+
+} // namespace anyhyve::random_test

@@ -1,0 +1,259 @@
+// random_instructions: runs random guest code on the host CPU and on the software engine until they disagree or time is up.
+#include <charconv>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <thread>
+
+#include <fmt/format.h>
+
+#include "comparison.hpp"
+#include "generator.hpp"
+
+namespace anyhyve::random_test {
+
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+struct Options {
+    u64 seed = 0;
+    u64 cases = ~u64 { 0 };
+    double seconds = 20;
+    std::string form;
+    unsigned bits = 0;          // 64, 32, or 0 for both in turn
+    unsigned most_failures = 10;
+    bool singles = true, blocks = true;
+    bool minimises = true;
+};
+
+void print(std::string const& text)
+{
+    std::fputs(text.c_str(), stdout);
+    std::fflush(stdout);
+}
+
+[[noreturn]] void usage(int status)
+{
+    print("random_instructions: random guest code on the host CPU and on the software engine\n"
+          "  --seed N       start of the random sequence (default: the time)\n"
+          "  --cases N      stop after so many cases\n"
+          "  --seconds N    stop after so long (default 20)\n"
+          "  --form TEXT    only instructions whose name contains TEXT\n"
+          "  --mode 64|32   only 64-bit code, or 32-bit code in compatibility mode\n"
+          "  --singles      only single instructions\n"
+          "  --blocks       only blocks\n"
+          "  --failures N   stop after so many different failures (default 10)\n"
+          "  --raw          show failing cases as they are, without making them smaller\n");
+    std::exit(status);
+}
+
+Options parse(int count, char** arguments)
+{
+    Options options;
+    options.seed = static_cast<u64>(std::chrono::system_clock::now().time_since_epoch().count());
+    for (int n = 1; n < count; ++n) {
+        std::string const name = arguments[n];
+        auto const value = [&] {
+            if (++n >= count)
+                usage(2);
+            return arguments[n];
+        };
+        if (name == "--seed")
+            options.seed = std::strtoull(value(), nullptr, 0);
+        else if (name == "--cases")
+            options.cases = std::strtoull(value(), nullptr, 0);
+        else if (name == "--seconds")
+            options.seconds = std::strtod(value(), nullptr);
+        else if (name == "--form")
+            options.form = value();
+        else if (name == "--mode")
+            options.bits = static_cast<unsigned>(std::strtoul(value(), nullptr, 0));
+        else if (name == "--failures")
+            options.most_failures = static_cast<unsigned>(std::strtoul(value(), nullptr, 0));
+        else if (name == "--singles")
+            options.blocks = false;
+        else if (name == "--blocks")
+            options.singles = false;
+        else if (name == "--raw")
+            options.minimises = false;
+        else
+            usage(name == "--help" ? 0 : 2);
+    }
+    return options;
+}
+
+// Ends engine runs that hang, and says which.
+class Watchdog {
+public:
+    explicit Watchdog(EngineRunner& engine) : m_thread([&engine, this] { watch(engine); }) {}
+    ~Watchdog()
+    {
+        m_ended = true;
+        m_thread.join();
+    }
+
+private:
+    void watch(EngineRunner& engine)
+    {
+        u64 last = engine.turns();
+        unsigned same = 0;
+        while (!m_ended) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(50));
+            u64 const now = engine.turns();
+            same = now == last && now % 2 == 1 ? same + 1 : 0;
+            last = now;
+            if (same == 100) // 5 seconds
+                engine.stop();
+        }
+    }
+    std::atomic<bool> m_ended { false };
+    std::thread m_thread;
+};
+
+class Test {
+public:
+    Test(Options const& options, NativeRunner& native, EngineRunner& engine)
+        : m_options(options), m_native(native), m_engine(engine), m_random(options.seed), m_generator(m_random, engine.cpuid(), options.form)
+    {
+    }
+    int run();
+
+private:
+    void make_batch(unsigned slot);
+    void judge_batch(unsigned slot);
+    void judge(Case const&, Outcome const& native, Stepping);
+    void report(Case const&, Stepping);
+    bool is_over() const
+    {
+        return m_failures >= m_options.most_failures || m_judged >= m_options.cases || std::chrono::duration<double>(SteadyClock::now() - m_start).count() > m_options.seconds;
+    }
+    void summary() const;
+
+    Options const& m_options;
+    NativeRunner& m_native;
+    EngineRunner& m_engine;
+    Random m_random;
+    Generator m_generator;
+    std::vector<Case> m_batches[2];
+    bool m_are_blocks[2] {};
+    u64 m_batch_number = 0;
+    u64 m_judged = 0, m_singles = 0, m_blocks = 0, m_time_outs = 0, m_runs = 0;
+    std::map<u64, u64> m_endings;
+    unsigned m_failures = 0;
+    std::map<std::string, unsigned> m_failing, m_reserved;
+    SteadyClock::time_point m_start = SteadyClock::now();
+};
+
+void Test::make_batch(unsigned slot)
+{
+    m_generator.begin_batch();
+    auto size = m_options.bits == 32 || (m_options.bits == 0 && m_batch_number % 4 == 3) ? x86::CodeSize::bits32 : x86::CodeSize::bits64;
+    if (!m_generator.has_forms(size))
+        size = size == x86::CodeSize::bits64 ? x86::CodeSize::bits32 : x86::CodeSize::bits64;
+    bool const blocks = m_options.blocks && (!m_options.singles || m_batch_number % 3 == 2);
+    ++m_batch_number;
+    m_are_blocks[slot] = blocks;
+    auto& batch = m_batches[slot];
+    batch.clear();
+    for (unsigned n = 0; n < (blocks ? 64 : NativeRunner::most_cases); ++n)
+        batch.push_back(blocks ? m_generator.block(size) : m_generator.single(size));
+    m_native.submit(slot, batch);
+}
+
+void Test::judge(Case const& c, Outcome const& native, Stepping stepping)
+{
+    ++m_runs;
+    Outcome const engine = m_engine.run(c, stepping);
+    if (differences(c, native, engine).empty())
+        return;
+    auto const list = instructions(c);
+    // Encodings that the manuals reserve: not every CPU minds. Counted, since a gap in the table looks the same.
+    if (list.size() == 1 && list[0].info->operation == x86::Operation::undefined && list[0].encoding != x86::Encoding::legacy && engine.vector == x86::vector::invalid_opcode) {
+        ++m_reserved[fmt::format("{} map {} opcode {:02x}", list[0].encoding == x86::Encoding::vex ? "VEX" : "EVEX", static_cast<unsigned>(list[0].map), list[0].opcode)];
+        return;
+    }
+    report(c, stepping);
+}
+
+void Test::judge_batch(unsigned slot)
+{
+    auto const outcomes = m_native.finish(slot);
+    auto const& batch = m_batches[slot];
+    std::vector<Outcome> const kept(outcomes.begin(), outcomes.end()); // reports use the native side themselves
+    for (unsigned n = 0; n < batch.size() && !is_over(); ++n) {
+        ++m_judged;
+        ++(m_are_blocks[slot] ? m_blocks : m_singles);
+        if (kept[n].ending == Ending::time_out) {
+            ++m_time_outs;
+            continue;
+        }
+        ++m_endings[kept[n].vector];
+        judge(batch[n], kept[n], Stepping::whole_blocks);
+        if (m_are_blocks[slot] || n % 8 == 0)
+            judge(batch[n], kept[n], Stepping::single_steps);
+    }
+}
+
+void Test::report(Case const& c, Stepping stepping)
+{
+    Case const small = m_options.minimises ? minimise(m_native, m_engine, c, stepping) : c;
+    auto const list = instructions(small);
+    if (m_failing[list.empty() ? "" : list[0].info->name]++ >= 2)
+        return;
+    ++m_failures;
+    std::string text = run_and_compare(m_native, m_engine, small, stepping);
+    if (text.empty())
+        text = "  (differs only now and then)\n" + differences(c, {}, {});
+    print(fmt::format("differs ({} bits{}):\n{}{}{}\n", c.long_mode ? 64 : 32, stepping == Stepping::single_steps ? ", single steps" : "", listing(small), text, as_source(small, stepping)));
+}
+
+void Test::summary() const
+{
+    double const seconds = std::chrono::duration<double>(SteadyClock::now() - m_start).count();
+    print(fmt::format("{} cases ({} instructions, {} blocks; {} runs of the engine; {} did not end on the host) in {:.1f} s, {:.0f} a second; seed {}\n", m_judged, m_singles, m_blocks,
+        m_runs, m_time_outs, seconds, static_cast<double>(m_judged) / seconds, m_options.seed));
+    for (auto const& [vector, count] : m_endings)
+        print(fmt::format("  ended by exception {}: {}\n", vector, count));
+    for (auto const& [name, count] : m_reserved)
+        print(fmt::format("  runs on the host, reserved here: {} ({} times)\n", name, count));
+    for (auto const& [name, count] : m_failing)
+        print(fmt::format("  differs: {} ({} times)\n", name, count));
+}
+
+int Test::run()
+{
+    print(fmt::format("seed {}\n", m_options.seed));
+    m_failures += run_regressions(m_native, m_engine);
+    if (!m_generator.has_forms(x86::CodeSize::bits64) && !m_generator.has_forms(x86::CodeSize::bits32)) {
+        print("no instruction has such a name\n");
+        return 2;
+    }
+    make_batch(0);
+    for (unsigned slot = 0; !is_over(); slot ^= 1) {
+        make_batch(slot ^ 1);
+        judge_batch(slot);
+    }
+    summary();
+    return m_failures == 0 ? 0 : 1;
+}
+
+} // namespace
+
+static int run(int count, char** arguments)
+{
+    Options const options = parse(count, arguments);
+    NativeRunner native;
+    EngineRunner engine;
+    Watchdog const watchdog(engine);
+    return Test(options, native, engine).run();
+}
+
+} // namespace anyhyve::random_test
+
+int main(int count, char** arguments)
+{
+    return anyhyve::random_test::run(count, arguments);
+}

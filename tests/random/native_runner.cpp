@@ -1,0 +1,160 @@
+// The child process that runs cases natively, and how batches go to it and back: see native_runner.hpp.
+#include "native_runner.hpp"
+
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include <linux/futex.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "native_machine.hpp"
+
+namespace anyhyve::random_test {
+
+namespace {
+
+void futex_wait(std::atomic<u32>& word, u32 while_it_is)
+{
+    timespec const moment = { 0, 100'000'000 };
+    // SAFETY: futex(2) on the atomic's own 32 bits, shared between the processes.
+    syscall(SYS_futex, reinterpret_cast<u32*>(&word), FUTEX_WAIT, while_it_is, &moment, nullptr, 0);
+}
+void futex_wake(std::atomic<u32>& word)
+{
+    // SAFETY: as above.
+    syscall(SYS_futex, reinterpret_cast<u32*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
+}
+
+} // namespace
+
+NativeRunner::NativeRunner()
+{
+    void* const memory = mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED) {
+        std::perror("random_instructions: shared memory");
+        std::exit(2);
+    }
+    // SAFETY: fresh zeroed memory of the right size, shared with the children; the type has no constructor that does more than zero.
+    m_shared = static_cast<Shared*>(memory);
+    start();
+}
+
+NativeRunner::~NativeRunner()
+{
+    if (m_child > 0) {
+        kill(m_child, SIGKILL);
+        waitpid(m_child, nullptr, 0);
+    }
+    munmap(m_shared, sizeof(Shared));
+}
+
+void NativeRunner::start()
+{
+    for (auto& batch : m_shared->batches)
+        batch.state.store(0);
+    m_child = fork();
+    if (m_child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        serve();
+    }
+    if (m_child < 0) {
+        std::perror("random_instructions: fork");
+        std::exit(2);
+    }
+}
+
+void NativeRunner::serve()
+{
+    m_machine = std::make_unique<NativeMachine>();
+    for (;;) {
+        u32 const before = m_shared->submitted.load();
+        bool any = false;
+        for (auto& batch : m_shared->batches) {
+            if (batch.state.load() == 1) {
+                run_batch(batch);
+                any = true;
+            }
+        }
+        if (!any && m_shared->submitted.load() == before)
+            futex_wait(m_shared->submitted, before);
+    }
+}
+
+void NativeRunner::run_batch(Batch& batch)
+{
+    for (u32 n = 0; n < batch.count; ++n) {
+        m_machine->run(batch.cases[n], batch.outcomes[n]);
+        batch.done = n + 1;
+        for (unsigned i = 0; batch.keep_memory && i < layout::page_count; ++i)
+            std::memcpy(m_shared->memory + i * layout::page, m_machine->page(i), layout::page);
+    }
+    batch.state.store(0);
+    futex_wake(batch.state);
+}
+
+void NativeRunner::submit(unsigned slot, std::span<Case const> cases)
+{
+    Batch& batch = m_shared->batches[slot];
+    std::copy(cases.begin(), cases.end(), batch.cases);
+    batch.count = static_cast<u32>(cases.size());
+    batch.done = 0;
+    batch.keep_memory = slot == 2;
+    batch.state.store(1);
+    m_shared->submitted.fetch_add(1);
+    futex_wake(m_shared->submitted);
+}
+
+// When the child has died, its case says so and a new child goes on with the rest.
+void NativeRunner::wait_for(Batch& batch)
+{
+    while (batch.state.load() == 1) {
+        int status = 0;
+        if (waitpid(m_child, &status, WNOHANG) == m_child) {
+            std::array<bool, 3> waiting {};
+            for (unsigned n = 0; n < 3; ++n)
+                waiting[n] = m_shared->batches[n].state.load() == 1;
+            u32 const dead = batch.done;
+            batch.outcomes[dead] = {};
+            batch.outcomes[dead].ending = Ending::crash;
+            batch.outcomes[dead].vector = static_cast<u64>(status);
+            for (u32 n = dead + 1; n < batch.count; ++n) {
+                batch.outcomes[n] = {};
+                batch.outcomes[n].ending = Ending::time_out;
+            }
+            start();
+            for (unsigned n = 0; n < 3; ++n) {
+                if (waiting[n] && &m_shared->batches[n] != &batch) {
+                    m_shared->batches[n].done = 0;
+                    m_shared->batches[n].state.store(1);
+                }
+            }
+            m_shared->submitted.fetch_add(1);
+            futex_wake(m_shared->submitted);
+            return;
+        }
+        futex_wait(batch.state, 1);
+    }
+}
+
+std::span<Outcome const> NativeRunner::finish(unsigned slot)
+{
+    Batch& batch = m_shared->batches[slot];
+    wait_for(batch);
+    return { batch.outcomes, batch.count };
+}
+
+Outcome NativeRunner::run(Case const& c, std::vector<u8>& memory_after)
+{
+    submit(2, { &c, 1 });
+    Outcome const outcome = finish(2)[0];
+    memory_after.assign(m_shared->memory, m_shared->memory + sizeof m_shared->memory);
+    return outcome;
+}
+
+} // namespace anyhyve::random_test

@@ -1,0 +1,77 @@
+// Cases on which the engine once differed from the host, made as small as they go. They always run.
+#include <cstdio>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "comparison.hpp"
+
+namespace anyhyve::random_test {
+
+using namespace x86;
+
+namespace {
+
+struct State {
+    u16 code_offset = 0x200;
+    u64 flags = 0x202, gs_base = 0, vector_seed = 0, memory_seed = 0;
+    u32 mxcsr = 0x1f80;
+    u16 control_word = 0x37f;
+    Stepping stepping = Stepping::whole_blocks;
+};
+
+struct Regression {
+    char const* what;
+    unsigned bits;
+    std::vector<u8> code;
+    std::vector<std::pair<GeneralRegister, u64>> registers;
+    State state = {};
+};
+
+std::vector<Regression> const& regressions()
+{
+    static std::vector<Regression> const list {
+        { "blocks of more than 64 instructions end where the 65th begins", 64, std::vector<u8>(100, 0x90), {} },
+    };
+    return list;
+}
+
+Case case_of(Regression const& regression)
+{
+    Case c;
+    c.long_mode = regression.bits == 64;
+    c.code_length = static_cast<u16>(regression.code.size());
+    std::copy(regression.code.begin(), regression.code.end(), c.code.begin());
+    for (auto const& [reg, value] : regression.registers)
+        c.gpr[reg] = value;
+    auto const& state = regression.state;
+    c.code_offset = state.code_offset;
+    c.flags = state.flags;
+    c.gs_base = state.gs_base;
+    c.vector_seed = state.vector_seed;
+    c.memory_seed = state.memory_seed;
+    c.mxcsr = state.mxcsr;
+    c.control_word = state.control_word;
+    return c;
+}
+
+} // namespace
+
+unsigned run_regressions(NativeRunner& native, EngineRunner& engine)
+{
+    unsigned failures = 0;
+    for (auto const& regression : regressions()) {
+        Case const c = case_of(regression);
+        for (auto stepping : { Stepping::whole_blocks, Stepping::single_steps }) {
+            std::string const text = run_and_compare(native, engine, c, stepping);
+            if (text.empty())
+                continue;
+            ++failures;
+            std::fputs(fmt::format("{}:\n{}{}\n", regression.what, listing(c), text).c_str(), stdout);
+        }
+    }
+    return failures;
+}
+
+} // namespace anyhyve::random_test
