@@ -1,4 +1,5 @@
 // One local APIC: registers, priorities, local interrupts, timer, modes, state.
+#include <chrono>
 #include <random>
 #include <thread>
 
@@ -404,6 +405,41 @@ TEST_F(LocalApicTest, StateSurvives)
     other.clock.advance(10'000'000);
     EXPECT_EQ(other.apics[0]->acknowledge(), 0x30);
     expect_robust_restore(apic, state);
+}
+
+// The machine's own clock: its thread and the vCPU's meet in the timer. Nothing hangs, no interrupt is lost, none comes early.
+TEST(LocalApicOnHostClock, DeadlinesFireOnce)
+{
+    auto const clock = create_host_clock();
+    FakeProcessor processor;
+    ApicBus bus;
+    LocalApic apic(bus, 0, *clock, LocalApic::X2Apic::offered);
+    apic.connect(processor);
+    apic.write_page(0xf0, 4, 0x1ff);
+    apic.write_page(0x320, 4, 0x40030);
+    auto const give_up = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    int taken = 0;
+    for (int i = 0; i < 200; ++i) {
+        u64 const deadline = clock->tsc() + clock->tsc_frequency() / 20'000 * static_cast<u64>(i % 4); // 0 .. 150 us ahead
+        ASSERT_TRUE(apic.write_msr(0x6e0, deadline));
+        if (i % 16 == 0) { // replaced before it fires, or just after
+            ASSERT_TRUE(apic.write_msr(0x6e0, deadline + 1));
+        }
+        while (!apic.interrupt_pending() && std::chrono::steady_clock::now() < give_up)
+            std::this_thread::yield();
+        ASSERT_TRUE(apic.interrupt_pending());
+        EXPECT_GE(clock->now(), clock->from_tsc(deadline));
+        taken += apic.acknowledge() == 0x30;
+        apic.write_page(0xb0, 4, 0);
+        if (apic.interrupt_pending()) { // the replaced one had fired
+            apic.acknowledge();
+            apic.write_page(0xb0, 4, 0);
+        }
+    }
+    EXPECT_EQ(taken, 200);
+    apic.write_page(0x320, 4, 0x20030); // periodic, and destroyed while it runs
+    apic.write_page(0x380, 4, 1000);
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
 }
 
 TEST_F(LocalApicTest, SurvivesAnything)
