@@ -31,7 +31,7 @@ struct Block {
     u8* code_begin = nullptr;   // executable view
     u8* code_end = nullptr;
     bool valid = true;
-    bool crosses_page = false;  // its last instruction ends in the next page: never linked
+    bool crosses_page = false;  // its last instruction ends in the next page: its entry checks where that lies
     u64 second_physical = 0;    // of that next page
     Edge* incoming = nullptr;
     Block* next_in_hash = nullptr;

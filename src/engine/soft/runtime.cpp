@@ -110,7 +110,7 @@ u8* known_entry(Cpu const& cpu)
 
 void remember_entry(Cpu& cpu, Block const& block, u64 guard)
 {
-    if (!mode::linkable(block.mode) || block.crosses_page)
+    if (!mode::linkable(block.mode))
         return;
     VcpuLock lock(cpu, cpu.mmu->cache(), Presence::in_device);
     if (block.valid)
@@ -264,15 +264,21 @@ void link_edge(Cpu& cpu, Edge& edge, Block& block, u64 guard)
         return;
     bool const flags_matter = block.entry_host != block.entry_memory;
     u8* const entry = edge.flags_in_memory ? block.entry_memory : block.entry_host;
-    if (edge.to == &block)
-        return; // its page was only missing from the code look-aside table, and is there again
+    if (edge.to == &block) {
+        // Its page was only missing from the code look-aside table, and is there again.
+        ++cpu.statistics->edge_guard_misses;
+        return;
+    }
     if (edge.to)
         cache.unlink(edge);
     ++cpu.statistics->edge_links;
     if (edge.same_page)
         return cache.link(edge, block, entry);
-    if (++edge.relinks > most_relinks)
+    if (edge.relinks >= most_relinks) {
+        ++cpu.statistics->edges_given_up;
         return;
+    }
+    ++edge.relinks;
     constexpr u64 guard_size = 96;
     u8* const start = cache.code_space(guard_size);
     if (!start)
@@ -476,7 +482,7 @@ u8* runtime_link(Cpu* cpu, Edge* edge)
     if (!block)
         return dispatch(*cpu);
     split_flags(*cpu);
-    if (cpu->mmu->cache().statistics().flushes == flushes && !block->crosses_page)
+    if (cpu->mmu->cache().statistics().flushes == flushes)
         link_edge(*cpu, *edge, *block, guard);
     return block->entry_memory;
 }

@@ -28,7 +28,7 @@ void Translator::emit_edge(u64 target, bool conditional, Condition condition)
     edge->target = target;
     edge->from = m_block;
     edge->flags_in_memory = m_flags_in == FlagsIn::memory;
-    edge->same_page = (target & ~u64 { 0xfff }) == (m_rip & ~u64 { 0xfff }) && !m_block->crosses_page && ((m_rip - m_linear) & 0xfff) == 0;
+    edge->same_page = (target & ~u64 { 0xfff }) == (m_rip & ~u64 { 0xfff }) && ((m_rip - m_linear) & 0xfff) == 0;
     m_asm.align_displacement(conditional ? 2 : 1);
     JumpSite const from = conditional ? m_asm.jump_forward(condition) : m_asm.jump_forward();
     edge->displacement = from.displacement;

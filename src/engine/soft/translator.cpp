@@ -262,7 +262,8 @@ bool Translator::polls() const
 void Translator::emit_entry()
 {
     bool const poll = polls();
-    bool const start_in_memory = m_live_in != 0 && (poll || begins_with_clobber());
+    bool const guard_tail = m_block->crosses_page && mode::linkable(m_mode);
+    bool const start_in_memory = m_live_in != 0 && (poll || guard_tail || begins_with_clobber());
     m_flags_in = start_in_memory ? FlagsIn::memory : FlagsIn::host;
     m_block->code_begin = here();
     if (m_live_in == 0) {
@@ -276,10 +277,22 @@ void Translator::emit_entry()
         emit_restore_flags(m_asm, scratch_a);
         m_block->entry_host = here();
     }
+    if (guard_tail)
+        emit_tail_guard();
     if (poll) {
         m_asm.gs_compare_imm8(false, poll_offset(), 0);
         m_late[m_late_count++] = { .kind = Late::Kind::poll, .from = m_asm.jump_forward(Condition::not_equal) };
     }
+}
+
+// A block whose last instruction ends in the next page runs only while that page lies where it was translated from.
+void Translator::emit_tail_guard()
+{
+    u64 const next_page = (m_linear & ~u64 { 0xfff }) + 0x1000;
+    unsigned const slot = static_cast<unsigned>(next_page >> 12) & (code_tlb_entries - 1);
+    m_asm.mov_imm(scratch_b, Mmu::code_guard(next_page, m_block->second_physical));
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_b, code_tlb_offset(m_tlb) + slot * 8);
+    m_late[m_late_count++] = { .kind = Late::Kind::tail, .from = m_asm.jump_forward(Condition::not_equal) };
 }
 
 bool Translator::allowed(x86::Instruction const& insn) const
@@ -429,6 +442,10 @@ void Translator::emit_late_code()
         case Late::Kind::poll:
             emit_set_rip(m_rip);
             jump_to_thunk(m_thunks.dispatch_memory);
+            break;
+        case Late::Kind::tail: // looks the second page up again, and comes back or finds other code
+            m_asm.mov_imm(address_register, m_rip);
+            jump_to_thunk(m_thunks.jump_miss);
             break;
         case Late::Kind::copy:
             break;

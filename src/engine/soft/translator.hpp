@@ -36,6 +36,7 @@ private:
     void find_liveness();
     void emit_block();
     void emit_entry();
+    void emit_tail_guard();
     void emit_step(Step const&);
     bool polls() const;
     bool begins_with_clobber() const;
@@ -118,7 +119,7 @@ private:
 
     // Code that is needed rarely goes behind the block.
     struct Late {
-        enum class Kind : u8 { access, edge, poll, copy };
+        enum class Kind : u8 { access, edge, poll, tail, copy };
         Kind kind;
         JumpSite from;
         AccessSite* site = nullptr;

@@ -195,6 +195,8 @@ std::vector<Statistic> SoftVcpu::statistics() const
         { "code cache flushes", cache.flushes },
         { "dispatcher entries", m_statistics.dispatches },
         { "direct jump misses", m_statistics.edge_misses },
+        { "direct jumps whose page was not looked aside", m_statistics.edge_guard_misses },
+        { "direct jumps relinked too often", m_statistics.edges_given_up },
         { "indirect jump misses", m_statistics.jump_misses },
         { "instructions emulated", m_statistics.operations },
         { "slow memory accesses", m_statistics.slow_accesses },
