@@ -258,6 +258,7 @@ void CodeCache::forget_writable(u64 physical)
 {
     u8 const* const host = m_memory.range(Gpa(physical & ~u64 { 0xfff }), 1);
     for (Cpu* cpu : m_cpus) {
+        cpu->forget_stack_pages();
         for (auto& table : cpu->tlb) {
             for (auto& entry : table) {
                 // SAFETY: an address to compare with; nothing is accessed through it.

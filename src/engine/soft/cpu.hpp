@@ -71,6 +71,14 @@ constexpr unsigned jump_slot(u64 rip)
     return static_cast<unsigned>(rip ^ rip >> 12) & (jump_cache_entries - 1);
 }
 
+// The page that the stack pointer was last seen writing to, per look-aside table: most accesses relative to it need no more than a
+// subtraction and a compare. An empty one names a page that is not canonical, and leads to memory that nobody reads.
+struct StackPage {
+    static constexpr u64 nowhere = 0x5a5a'3c3c'0f0f'1000;
+    u64 page = nowhere;
+    u64 addend = 0;
+};
+
 // The part of the mode that decides how code is translated. Two blocks of different ModeBits are different blocks.
 using ModeBits = u32;
 
@@ -91,6 +99,7 @@ struct alignas(64) Cpu {
     std::array<u64, 6> segment_write_end {};
     std::array<std::array<u64, code_tlb_entries>, tlb_index_count> code_tlb {};
     std::array<std::array<TlbEntry, tlb_entries>, tlb_index_count> tlb {};
+    std::array<StackPage, tlb_index_count> stack_pages {};
     std::array<JumpCacheEntry, jump_cache_entries> jump_cache {};
 
     // --- architecture ---
@@ -134,6 +143,14 @@ struct alignas(64) Cpu {
         bool exclusive = false;     // a locked access to two pages: every other vCPU stands still until the commit
     } operand;
     alignas(64) std::array<u8, 192> operand_buffer {};
+
+    std::array<u8, 4096 + 64> nowhere {}; // where empty stack pages lead
+
+    void forget_stack_pages()
+    {
+        for (auto& stack : stack_pages)
+            stack = { StackPage::nowhere, reinterpret_cast<std::uintptr_t>(nowhere.data()) - StackPage::nowhere }; // SAFETY: only the number is kept
+    }
 
     // --- events from other threads ---
     enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64 };

@@ -38,6 +38,8 @@ u32 tlb_read_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(
 u32 tlb_write_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, write_tag)); }
 u32 tlb_addend_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, addend)); }
 u32 code_tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, code_tlb) + t * sizeof(u64) * code_tlb_entries); }
+u32 stack_page_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, page)); }
+u32 stack_addend_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, addend)); }
 u32 jump_cache_rip_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, rip)); }
 u32 jump_cache_guard_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, guard)); }
 u32 jump_cache_entry_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, entry)); }

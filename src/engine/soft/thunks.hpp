@@ -30,6 +30,8 @@ u32 tlb_read_tag_offset(TlbIndex);
 u32 tlb_write_tag_offset(TlbIndex);
 u32 tlb_addend_offset(TlbIndex);
 u32 code_tlb_offset(TlbIndex);
+u32 stack_page_offset(TlbIndex);
+u32 stack_addend_offset(TlbIndex);
 u32 jump_cache_rip_offset();
 u32 jump_cache_guard_offset();
 u32 jump_cache_entry_offset();

@@ -134,7 +134,7 @@ AccessSite* Translator::emit_stack_access(i32 displacement, unsigned width, Acce
 {
     clobber_flags(live_before(m_steps[m_current]));
     emit_stack_address(displacement);
-    return emit_translate({ .segment = Segment::ss, .size = static_cast<u16>(width), .access = access, .reads = access == Access::read, .alignment = 0, .ends_instruction = ends_instruction });
+    return emit_translate({ .segment = Segment::ss, .size = static_cast<u16>(width), .access = access, .reads = access == Access::read, .alignment = 0, .ends_instruction = ends_instruction, .stack = true, .stack_top = access == Access::write });
 }
 
 void Translator::emit_push(Step const& step)

@@ -57,14 +57,14 @@ bool names_high_byte(x86::Instruction const& insn)
     return insn.rex == 0 && insn.encoding == Encoding::legacy && insn.info->reg_kind == FieldKind::gpr8 && insn.reg >= 4 && insn.reg < 8;
 }
 
-// Is 66 the operand-size prefix here, or part of the opcode?
-bool operand_size_is_prefix(x86::Instruction const& insn)
+// Is 66 to be written? As part of the opcode, always; as the operand-size prefix, where 64-bit host code needs it for 16 bits.
+bool has_prefix_66(x86::Instruction const& insn)
 {
+    if (insn.info->mandatory_66)
+        return true;
     if (insn.info->unit != x86::Unit::integer)
-        return false;
-    if (insn.map == OpcodeMap::map_0f38 && insn.opcode == 0xf6) // ADCX, ADOX
-        return false;
-    return true;
+        return insn.operand_size_prefix;
+    return insn.operand_size == 2 && !insn.info->byte_operand;
 }
 
 } // namespace
@@ -76,8 +76,7 @@ void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 
     u8 const modrm = static_cast<u8>(mod << 6 | (reg & 7) << 3 | (rm & 7));
     u8 const* const bytes = insn.bytes;
     if (insn.encoding == Encoding::legacy) {
-        bool const size_prefix = operand_size_is_prefix(insn) ? insn.operand_size == 2 && !insn.info->byte_operand : insn.operand_size_prefix;
-        if (size_prefix)
+        if (has_prefix_66(insn))
             m_asm.byte(0x66);
         if (insn.lock)
             m_asm.byte(0xf0);
@@ -191,6 +190,7 @@ void Translator::emit_copy_memory_form(Step const& step)
         .access = writes ? Access::write : Access::read,
         .reads = info.memory != MemoryAccess::write || masked,
         .alignment = info.alignment,
+        .stack = insn.base == x86::rsp && insn.index == 0xff && insn.segment == x86::Segment::ss && insn.address_size == 8,
     });
     site->locked = insn.lock || (insn.map == OpcodeMap::primary && (insn.opcode == 0x86 || insn.opcode == 0x87));
     emit_access(site, [&] { emit_copy_body(step); });

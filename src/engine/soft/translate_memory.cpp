@@ -82,6 +82,28 @@ void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site
     m_asm.gs_arithmetic(Arithmetic::add, true, address_register, tlb_addend_offset(m_tlb), scratch_b);
 }
 
+// 5 instructions, and the host address does not depend on a load that depends on the address.
+void Translator::probe_stack_page(MemoryOperand const& operand, AccessSite* site)
+{
+    m_asm.mov(scratch_a, address_register);
+    m_asm.gs_arithmetic(Arithmetic::sub, true, scratch_a, stack_page_offset(m_tlb));
+    m_asm.arithmetic_imm(Arithmetic::cmp, true, scratch_a, 0x1000 - operand.size);
+    m_late[m_late_count++] = { .kind = Late::Kind::stack, .from = m_asm.jump_forward(Condition::above), .site = site, .operand = operand };
+    m_asm.gs_arithmetic(Arithmetic::add, true, address_register, stack_addend_offset(m_tlb));
+}
+
+// Behind the block: the ordinary look-up. Only a page that was found writable becomes the stack's.
+void Translator::emit_stack_miss(MemoryOperand const& operand, AccessSite* site)
+{
+    probe_look_aside(operand, site);
+    if (operand.stack_top) {
+        m_asm.gs_store(true, stack_page_offset(m_tlb), scratch_a);
+        m_asm.gs_load(true, scratch_b, tlb_addend_offset(m_tlb), scratch_b);
+        m_asm.gs_store(true, stack_addend_offset(m_tlb), scratch_b);
+    }
+    m_asm.jump(m_cache.writable(site->resume));
+}
+
 AccessSite* Translator::emit_translate(MemoryOperand const& operand)
 {
     Step const& step = m_steps[m_current];
@@ -106,7 +128,10 @@ AccessSite* Translator::emit_translate(MemoryOperand const& operand)
         m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(Condition::above), .site = site, .segmented = true };
         m_asm.gs_arithmetic(Arithmetic::add, false, address_register, segment_base_offset(operand.segment));
     }
-    probe_look_aside(operand, site);
+    if (operand.stack && is64() && !(m_mode & (mode::watch_data | mode::alignment_check)))
+        probe_stack_page(operand, site);
+    else
+        probe_look_aside(operand, site);
     site->resume = here();
     return site;
 }

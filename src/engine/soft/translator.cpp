@@ -417,8 +417,9 @@ void Translator::emit_block()
 
 void Translator::emit_late_code()
 {
+    // More is appended while it runs: what misses on the stack's page is looked up in the ordinary way, which may miss too.
     for (unsigned i = 0; i < m_late_count; ++i) {
-        Late const& late = m_late[i];
+        Late const late = m_late[i];
         if (late.kind == Late::Kind::copy) {
             late.site->resume_copy = here();
             m_asm.bytes(late.body_begin, static_cast<unsigned>(late.body_end - late.body_begin));
@@ -429,6 +430,9 @@ void Translator::emit_late_code()
         }
         m_asm.bind(late.from);
         switch (late.kind) {
+        case Late::Kind::stack:
+            emit_stack_miss(late.operand, late.site);
+            break;
         case Late::Kind::access:
             // SAFETY: records lie below 2 GiB.
             m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site));

@@ -52,6 +52,8 @@ private:
         bool reads;           // the old value matters
         u8 alignment = 0;
         bool ends_instruction = true;
+        bool stack = false;   // relative to the stack pointer, 64-bit code: tried on the stack's page first
+        bool stack_top = false; // a push: when it misses, the stack's page is set to this one
     };
     static u16 live_before(Step const&);
     void emit_effective_address(x86::Instruction const&, i64 extra_displacement = 0);
@@ -63,6 +65,8 @@ private:
     template<typename Body>
     void emit_access(AccessSite*, Body body);
     void probe_look_aside(MemoryOperand const&, AccessSite*);
+    void probe_stack_page(MemoryOperand const&, AccessSite*);
+    void emit_stack_miss(MemoryOperand const&, AccessSite*);
 
     // translate_copy.cpp: instructions that the host runs
     void emit_copy(Step const&);
@@ -119,7 +123,7 @@ private:
 
     // Code that is needed rarely goes behind the block.
     struct Late {
-        enum class Kind : u8 { access, edge, poll, tail, copy };
+        enum class Kind : u8 { access, edge, poll, tail, copy, stack };
         Kind kind;
         JumpSite from;
         AccessSite* site = nullptr;
@@ -127,6 +131,7 @@ private:
         bool segmented = false;
         u8* body_begin = nullptr; // of a copy: the code in line
         u8* body_end = nullptr;
+        MemoryOperand operand {};
     };
 
     Cpu& m_cpu;
@@ -148,7 +153,9 @@ private:
     FlagsIn m_flags_in = FlagsIn::host;
     u16 m_live_in = 0;
     bool m_ended = false; // the last step left the block
-    Late m_late[512];
+    // An instruction makes two accesses at most, with five entries together; the block itself two ways out, a poll and a guard.
+    static constexpr unsigned most_late = most_instructions * 5 + 4;
+    Late m_late[most_late];
     unsigned m_late_count = 0;
     TrapPoint m_traps[most_instructions * 2];
     unsigned m_trap_count = 0;
