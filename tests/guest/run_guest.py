@@ -33,6 +33,8 @@ def run(row):
         getattr(scenarios, row['do'])(machine)
         for text in row['expect'].splitlines():
             scenarios.require(text in machine.output(), f'the console never showed "{text}"')
+        for text in row['reject'].splitlines():
+            scenarios.require(text not in machine.output(), f'the console shows "{text}"')
     except Failure as failure:
         print('\n'.join(machine.output().splitlines()[-60:]), file=sys.stderr)
         print(f'failed: {row.name}: {failure}', file=sys.stderr)

@@ -231,6 +231,7 @@ public:
     // So that the 4 bytes that start `lead` bytes from here do not cross a cache line and can be replaced by one atomic store.
     void align_displacement(unsigned lead)
     {
+        // SAFETY: only the low bits of the address are looked at.
         unsigned const at = static_cast<unsigned>((reinterpret_cast<std::uintptr_t>(m_position) + lead) & 63);
         if (at > 60)
             nop(64 - at);
