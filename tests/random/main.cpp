@@ -1,11 +1,14 @@
 // random_instructions: runs random guest code on the host CPU and on the software engine until they disagree or time is up.
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <thread>
+
+#include <unistd.h>
 
 #include <fmt/format.h>
 
@@ -83,6 +86,26 @@ Options parse(int count, char** arguments)
             usage(name == "--help" ? 0 : 2);
     }
     return options;
+}
+
+Case const* s_current = nullptr;
+
+// The engine hands on what is no fault of the guest's: it has failed us, or the guest has got out.
+void on_crash(int signal, siginfo_t* info, void*)
+{
+    print(fmt::format("signal {} at {} while the engine ran:\n", signal, info->si_addr));
+    if (s_current)
+        print(listing(*s_current) + as_source(*s_current, Stepping::whole_blocks));
+    _exit(1);
+}
+
+void catch_crashes()
+{
+    struct sigaction action = {};
+    action.sa_sigaction = on_crash;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    for (int signal : { SIGSEGV, SIGBUS, SIGFPE, SIGILL })
+        sigaction(signal, &action, nullptr);
 }
 
 // Ends engine runs that hang, and says which.
@@ -166,6 +189,7 @@ void Test::make_batch(unsigned slot)
 void Test::judge(Case const& c, Outcome const& native, Stepping stepping)
 {
     ++m_runs;
+    s_current = &c;
     Outcome const engine = m_engine.run(c, stepping);
     if (differences(c, native, engine).empty())
         return;
@@ -246,6 +270,7 @@ static int run(int count, char** arguments)
 {
     Options const options = parse(count, arguments);
     NativeRunner native;
+    catch_crashes();
     EngineRunner engine;
     Watchdog const watchdog(engine);
     return Test(options, native, engine).run();

@@ -33,6 +33,10 @@ std::vector<Regression> const& regressions()
 {
     static std::vector<Regression> const list {
         { "blocks of more than 64 instructions end where the 65th begins", 64, std::vector<u8>(100, 0x90), {} },
+        { "#UD leaves the vector registers alone", 64, { 0x0f, 0x0b }, {}, { .vector_seed = 0x3abbc9342e0ef45b } },
+        { "CLWB keeps its 66, without which it is XSAVEOPT", 64, { 0x66, 0x0f, 0xae, 0x33 }, { { rbx, 0x20000088 }, { rax, 7 } } },
+        { "CLFLUSHOPT keeps its 66, without which it is CLFLUSH", 64, { 0x66, 0x0f, 0xae, 0x3b }, { { rbx, 0x20000088 } } },
+        { "ZMM upper halves without YMM upper halves", 64, { 0x0f, 0x38, 0xcc, 0xcf }, {}, { .vector_seed = 0x27976102731e0fa9 } },
     };
     return list;
 }
