@@ -30,14 +30,20 @@ Result<void> check_boot_files(BootRequest const& request)
     return {};
 }
 
-// Linux takes the TSC's frequency from CPUID 15h only where the processor is Intel's; elsewhere it measures the TSC against the 8254,
-// and a host that does other work at that moment spoils the result. So a kernel that we load is told (kernel-parameters.txt, tsc_early_khz),
-// unless its command line says something about it already.
-std::string with_clock_hint(std::string const& command_line)
+// Two things that Linux otherwise finds out by counting timer ticks against the TSC, which goes wrong when the host has other work to do at
+// that moment (kernel-parameters.txt). What the command line says about them already stays.
+// - no_timer_check: do not panic when too few ticks of the 8254 arrive while it looks; Linux sets it by itself on hypervisors it knows.
+// - tsc_early_khz: the TSC's frequency, which Linux takes from CPUID 15h only where the processor is Intel's.
+std::string with_clock_hints(std::string command_line)
 {
-    if (soft::cpu_vendor() == soft::Vendor::intel || command_line.find("tsc_early_khz=") != std::string::npos)
-        return command_line;
-    return fmt::format("{}{}tsc_early_khz={}", command_line, command_line.empty() ? "" : " ", host::tsc_frequency().hertz / 1000);
+    auto const add = [&command_line](std::string_view name, std::string const& text) {
+        if (command_line.find(name) == std::string::npos)
+            command_line += command_line.empty() ? text : " " + text;
+    };
+    add("no_timer_check", "no_timer_check");
+    if (soft::cpu_vendor() != soft::Vendor::intel)
+        add("tsc_early_khz=", fmt::format("tsc_early_khz={}", host::tsc_frequency().hertz / 1000));
+    return command_line;
 }
 
 Result<boot::LoadedGuest> load_guest(GuestMemory& memory, BootRequest const& request)
@@ -47,7 +53,7 @@ Result<boot::LoadedGuest> load_guest(GuestMemory& memory, BootRequest const& req
     std::unique_ptr<boot::FileSource> initrd;
     if (!request.initrd.empty())
         initrd = TRY(boot::FileSource::open(request.initrd));
-    return boot::load_kernel(memory, { .kernel = *kernel, .initrd = initrd.get(), .command_line = with_clock_hint(request.command_line), .entry = entry });
+    return boot::load_kernel(memory, { .kernel = *kernel, .initrd = initrd.get(), .command_line = with_clock_hints(request.command_line), .entry = entry });
 }
 
 void clear_memory(GuestMemory& memory)

@@ -15,8 +15,8 @@ Result<void> check_boot_files(BootRequest const&);
 // Opens the files and loads them; memory is the whole of the machine's.
 Result<boot::LoadedGuest> load_guest(GuestMemory&, BootRequest const&);
 
-// The command line a Linux kernel gets: the user's, and on AMD hosts the TSC's frequency behind it.
-std::string with_clock_hint(std::string const& command_line);
+// The command line that a Linux kernel gets: the user's, and behind it what it should not measure on a busy host.
+std::string with_clock_hints(std::string command_line);
 
 // Gives all of RAM back to the host: it reads as zeros afterwards.
 void clear_memory(GuestMemory&);

@@ -152,8 +152,8 @@ private:
     std::optional<FirmwareTables> m_tables;
     std::vector<std::unique_ptr<SavedVcpu>> m_saved_vcpus;
     // What every machine has, in the order in which it is reset, saved and restored.
-    std::vector<Persistent*> const m_fixed_parts { &m_io_apic, &m_pic, &m_pirq, &m_pit, &m_rtc, &m_hpet, &m_acpi_pm,
-        &m_reset_port, &m_keyboard, &m_post_code, &m_post_code_diagnostic, &m_pci_config_ports };
+    std::vector<Persistent*> const m_fixed_parts { &m_pirq, &m_pit, &m_rtc, &m_hpet, &m_acpi_pm, &m_reset_port, &m_keyboard,
+        &m_post_code, &m_post_code_diagnostic, &m_pci_config_ports, &m_io_apic, &m_pic }; // see parts()
 
     mutable std::mutex m_refusal_mutex; // innermost
     std::string m_refusal;              // bhyve -e: what the guest did

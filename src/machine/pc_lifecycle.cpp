@@ -32,17 +32,19 @@ void Pc::resume()
 
 std::vector<Persistent*> Pc::parts() const
 {
+    // In the order they are restored: devices assert their lines again, then the controllers take back what they had made of them, so
+    // that a line which was up already is no new edge.
     std::vector<Persistent*> parts;
-    for (auto const& vcpu : m_saved_vcpus)
-        parts.push_back(vcpu.get());
-    for (auto const& apic : m_local_apics)
-        parts.push_back(apic.get());
-    for (auto* part : m_fixed_parts)
-        parts.push_back(part);
     for (auto const& uart : m_com_ports)
         parts.push_back(uart.get());
     for (auto const& device : m_pci_devices)
         parts.push_back(device.get());
+    for (auto* part : m_fixed_parts)
+        parts.push_back(part);
+    for (auto const& apic : m_local_apics)
+        parts.push_back(apic.get());
+    for (auto const& vcpu : m_saved_vcpus)
+        parts.push_back(vcpu.get());
     return parts;
 }
 
