@@ -11,6 +11,19 @@ LIMIT = 120  # seconds for a tool that does not run a guest
 NAME = 'guest'
 
 
+class NoRoom(Exception):
+    pass
+
+
+def place_for_memory(size):
+    """A folder whose file system has room for a machine's memory, in memory if it can be."""
+    wanted = int(size[:-1]) << {'M': 20, 'G': 30}[size[-1]]
+    for folder in ('/dev/shm', tempfile.gettempdir()):
+        if os.access(folder, os.W_OK) and shutil.disk_usage(folder).free > wanted:
+            return folder
+    raise NoRoom(f'there is no room for {size} of memory')
+
+
 class Machine:
     def __init__(self, row, images):
         self.cpus = row.getint('cpus')
@@ -21,8 +34,7 @@ class Machine:
         self.disks = []
         self.row = row
         self.images = images
-        base = '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
-        self.vmm = tempfile.mkdtemp(prefix='anyhyve-vmm.', dir=base)
+        self.vmm = tempfile.mkdtemp(prefix='anyhyve-vmm.', dir=place_for_memory(row['memory']))
         os.chmod(self.vmm, 0o700)
         # Disks may be large: not into memory.
         self.folder = tempfile.mkdtemp(prefix='anyhyve-guest.')

@@ -2,7 +2,7 @@
 """Runs a guest of guests.cfg: run_guest.py NAME, or run_guest.py --list.
 
 ANYHYVE_TOOLS is the folder of the built tools. The exit status is 0 when the guest did all that it must, 77 when what it boots cannot
-be fetched, and else 1, with the end of its console on stderr.
+be fetched or the host has no room for it, and else 1, with the end of its console on stderr.
 ANYHYVE_DISK_MIB (64) is how much goes through the virtio disk; CHECK_TIMEOUT is the most seconds that one machine may take.
 """
 import configparser
@@ -15,7 +15,7 @@ sys.dont_write_bytecode = True
 import images  # noqa: E402
 import scenarios  # noqa: E402
 from check_shell import Failure  # noqa: E402
-from machine import TOOLS, Machine  # noqa: E402
+from machine import TOOLS, Machine, NoRoom  # noqa: E402
 
 LIST = os.path.join(os.path.dirname(os.path.realpath(__file__)), 'guests.cfg')
 SKIPPED = 77
@@ -23,12 +23,11 @@ SKIPPED = 77
 
 def run(row):
     try:
-        files = images.prepare(row['kernel'])
-    except images.CannotFetch as reason:
+        machine = Machine(row, images.prepare(row['kernel']))
+    except (images.CannotFetch, NoRoom) as reason:
         print(f'skipped: {reason}')
         return SKIPPED
     started = time.monotonic()
-    machine = Machine(row, files)
     try:
         getattr(scenarios, row['do'])(machine)
         for text in row['expect'].splitlines():
