@@ -61,6 +61,7 @@ struct AccessSite {
     Access access = Access::read; // write also stands for read-modify-write
     bool reads = false;           // the old value is needed
     bool flags_in_memory = false;
+    bool flags_in_memory_after = false; // behind the instruction
     bool locked = false;          // LOCK, or XCHG with memory
     bool ends_instruction = true; // after the commit the instruction is complete
     x86::Segment segment = x86::Segment::ds; // decides #SS or #GP, and which base and limit when segmented

@@ -428,7 +428,7 @@ u8* runtime_commit(Cpu* cpu, AccessSite const* site)
     if (site->block->valid || !site->ends_instruction)
         return site->resume_after;
     cpu->rip = site->rip + site->length;
-    return cpu->thunks->dispatch_host;
+    return site->flags_in_memory_after ? cpu->thunks->dispatch_memory : cpu->thunks->dispatch_host;
 }
 
 u8* runtime_operation(Cpu* cpu, OperationSite const* site)

@@ -167,6 +167,7 @@ void Translator::emit_access(AccessSite* site, Body body)
     u8* const begin = m_asm.position();
     body();
     site->resume_after = here();
+    site->flags_in_memory_after = m_flags_in == FlagsIn::memory;
     if (site->access == Access::write)
         m_late[m_late_count++] = { .kind = Late::Kind::copy, .from = {}, .site = site, .body_begin = begin, .body_end = m_asm.position() };
 }

@@ -76,6 +76,16 @@ TEST(Translator, RunsSelfModifyingCode)
     EXPECT_EQ(e.gpr[rax] & 0xff, 7u);
 }
 
+TEST(Translator, KeepsFlagsWhenCodeRewritesItself)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    // sub eax,eax (ZF, PF); mov byte [rip+1],7; mov al,0 -> mov al,7; sete dl; setp dh
+    auto e = m.run(s, { 0x29, 0xc0, 0xc6, 0x05, 1, 0, 0, 0, 7, 0xb0, 0, 0x0f, 0x94, 0xc2, 0x0f, 0x9a, 0xc6 });
+    EXPECT_EQ(e.gpr[rax] & 0xff, 7u);
+    EXPECT_EQ(e.gpr[rdx] & 0xffff, 0x0101u);
+}
+
 TEST(Translator, RunsVectorCode)
 {
     GuestMachine m;
