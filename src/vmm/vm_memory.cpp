@@ -25,13 +25,18 @@ static u64 megabytes(u64 bytes)
     return bytes / MiB;
 }
 
-static Result<void> check_room(int file, u64 size, std::string const& object)
+// A tmpfs without a limit says that it has no blocks at all.
+static u64 room_in(int file)
 {
     struct statvfs status {};
-    // A tmpfs without a limit says that it has no blocks at all.
     if (fstatvfs(file, &status) != 0 || status.f_blocks == 0)
-        return {};
-    u64 const room = u64 { status.f_bavail } * status.f_frsize;
+        return ~u64 { 0 };
+    return u64 { status.f_bavail } * status.f_frsize;
+}
+
+static Result<void> check_room(int file, u64 size, std::string const& object)
+{
+    u64 const room = room_in(file);
     if (room < size)
         return make_error(ENOSPC, "{}: there is no room for {} MiB of guest memory: its file system has {} MiB free", object, megabytes(size), megabytes(room));
     return {};
@@ -50,13 +55,20 @@ Result<VmMemory> VmMemory::of(host::Directory const& root, std::string const& na
     return VmMemory(fmt::format("vmm.{:016x}.{}", hash, name));
 }
 
-Result<host::Fd> VmMemory::create_file(host::Directory const& vm) const
+// The first with room: the VM's directory when it is in memory, /dev/shm, and the VM's directory on a disk. (/run may be a tenth of the
+// host's memory, and /dev/shm of a container 64 MiB.)
+Result<host::Fd> VmMemory::create_file(host::Directory const& vm, u64 size) const
 {
     constexpr int flags = O_RDWR | O_CREAT | O_EXCL;
+    bool const in_ram = is_in_ram(vm.descriptor());
+    if (in_ram && room_in(vm.descriptor()) >= size)
+        return vm.open_file(s_file, flags);
     auto shared = host::Directory::open(s_shared_directory);
-    if (is_in_ram(vm.descriptor()) || !shared.ok() || !is_in_ram(shared.value().descriptor())) {
-        if (!is_in_ram(vm.descriptor()))
-            log::warning("{}: guest memory lies on a disk here, since {} is not a tmpfs: it will be slow.", vm.path(), s_shared_directory);
+    bool const shared_in_ram = shared.ok() && is_in_ram(shared.value().descriptor());
+    if (!shared_in_ram || room_in(shared.value().descriptor()) < size) {
+        if (!in_ram)
+            log::warning("{}: guest memory lies on a disk here, since {} is {}: it may be slow.", vm.path(), s_shared_directory,
+                shared_in_ram ? "too small" : "not a tmpfs");
         return vm.open_file(s_file, flags);
     }
     // One of this name belongs to a VM whose directory is gone. In the sticky /dev/shm only its owner can remove it.
@@ -68,7 +80,7 @@ Result<host::Fd> VmMemory::create_file(host::Directory const& vm) const
 
 Result<void> VmMemory::create(host::Directory const& vm, u64 size) const
 {
-    host::Fd const file = TRY(create_file(vm));
+    host::Fd const file = TRY(create_file(vm, size));
     TRY(check_room(file.get(), size, vm.path()));
     if (ftruncate(file.get(), static_cast<off_t>(size)) != 0)
         return make_error(errno, "{}: cannot make {} MiB of guest memory: {}", vm.path(), megabytes(size), std::strerror(errno));

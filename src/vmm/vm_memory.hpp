@@ -1,4 +1,4 @@
-// Where the RAM of a VM lies: the file `memory` in its directory when that is a tmpfs, else a file in /dev/shm and a link to it.
+// Where the RAM of a VM lies: the file `memory` in its directory when that is a tmpfs with room, else a file in /dev/shm and a link to it.
 // Threads: any; callers hold the VM's lock, or the lock of the directory of VMs while they create or destroy.
 #pragma once
 
@@ -29,7 +29,7 @@ public:
 
 private:
     explicit VmMemory(std::string shared_name) : m_shared_name(std::move(shared_name)) {}
-    Result<host::Fd> create_file(host::Directory const& vm) const;
+    Result<host::Fd> create_file(host::Directory const& vm, u64 size) const;
 
     std::string m_shared_name;
 };
