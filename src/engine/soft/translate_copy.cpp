@@ -190,7 +190,7 @@ void Translator::emit_copy_memory_form(Step const& step)
         .access = writes ? Access::write : Access::read,
         .reads = info.memory != MemoryAccess::write || masked,
         .alignment = info.alignment,
-        .stack = insn.base == x86::rsp && insn.index == 0xff && insn.segment == x86::Segment::ss && insn.address_size == 8,
+        .stack = insn.base == x86::rsp && insn.segment == x86::Segment::ss && insn.address_size == 8,
     });
     site->locked = insn.lock || (insn.map == OpcodeMap::primary && (insn.opcode == 0x86 || insn.opcode == 0x87));
     emit_access(site, [&] { emit_copy_body(step); });
