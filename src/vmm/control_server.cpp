@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <exception>
 
@@ -47,6 +48,28 @@ ControlServer::~ControlServer()
 void ControlServer::add(std::string command, Handler handler)
 {
     m_handlers.insert_or_assign(std::move(command), std::move(handler));
+}
+
+// The JSON library copies and writes values by recursion: a request must not decide how deep.
+static constexpr int deepest_nesting = 32;
+
+// How deep the values of a JSON text are nested, counting brackets outside of strings.
+static int nesting(std::string_view text)
+{
+    int depth = 0, deepest = 0;
+    bool quoted = false;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        char const c = text[i];
+        if (c == '"')
+            quoted = !quoted;
+        else if (quoted)
+            i += c == '\\'; // what is escaped ends no string
+        else if (c == '[' || c == '{')
+            deepest = std::max(deepest, ++depth);
+        else if (c == ']' || c == '}')
+            --depth;
+    }
+    return deepest;
 }
 
 static std::string error_line(std::string const& message, int code)
@@ -158,6 +181,8 @@ bool ControlServer::send(Client& client)
 
 std::string ControlServer::answer(std::string_view request)
 {
+    if (nesting(request) > deepest_nesting)
+        return error_line(fmt::format("The values of a request are nested more than {} deep.", deepest_nesting), EINVAL);
     json const parsed = json::parse(request, nullptr, false);
     if (!parsed.is_object() || !parsed.contains("command") || !parsed["command"].is_string())
         return error_line("A request is a JSON object with a 'command'.", EINVAL);

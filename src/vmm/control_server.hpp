@@ -1,5 +1,5 @@
 // The socket through which bhyvectl talks to a running VM: one JSON object a line, in both directions.
-//   request  {"command": "stats", "arguments": {...}}            at most 64 KiB; "arguments" may be missing
+//   request  {"command": "stats", "arguments": {...}}            at most 64 KiB, 32 deep; "arguments" may be missing
 //   response {"ok": true, "result": ...}  or  {"ok": false, "error": "a sentence", "errno": 22}
 // A client may send requests one after the other; answers come in their order. Threads: all on the event loop's.
 #pragma once
