@@ -37,6 +37,15 @@ bool unfit_for_host(Instruction const& insn)
     // AMD lets 66 shorten near branches in 64-bit code, Intel ignores it there, and so do we.
     if (insn.code_size == CodeSize::bits64 && insn.info->size_rule == OperandSize::force64 && insn.operand_size_prefix && !(insn.rex & 8))
         return true;
+    // AMD lets F3 make LOOPE of LOOPNE.
+    if (insn.info->operation == Operation::loop && insn.repeat != RepeatPrefix::none)
+        return true;
+    // LOCK MOV CR0 is MOV CR8 on AMD.
+    if (insn.map == OpcodeMap::map_0f && (insn.opcode & 0xfc) == 0x20 && insn.encoding == Encoding::legacy && insn.lock)
+        return true;
+    // UD0 and UD1 have a ModRM byte on Intel only.
+    if (insn.map == OpcodeMap::map_0f && (insn.opcode == 0xff || insn.opcode == 0xb9) && insn.encoding == Encoding::legacy)
+        return true;
     // PREFETCH of a register: #UD on AMD, nothing on Intel.
     if (insn.map == OpcodeMap::map_0f && insn.opcode == 0x0d && insn.mod == 3)
         return true;

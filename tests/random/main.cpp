@@ -195,8 +195,11 @@ void Test::judge(Case const& c, Outcome const& native, Stepping stepping)
         return;
     auto const list = instructions(c);
     // Encodings that the manuals reserve: not every CPU minds. Counted, since a gap in the table looks the same.
-    if (list.size() == 1 && list[0].info->operation == x86::Operation::undefined && list[0].encoding != x86::Encoding::legacy && engine.vector == x86::vector::invalid_opcode) {
-        ++m_reserved[fmt::format("{} map {} opcode {:02x}", list[0].encoding == x86::Encoding::vex ? "VEX" : "EVEX", static_cast<unsigned>(list[0].map), list[0].opcode)];
+    for (auto const& insn : list) {
+        bool const reserved = insn.info->operation == x86::Operation::undefined && insn.encoding != x86::Encoding::legacy;
+        if (!reserved || engine.vector != x86::vector::invalid_opcode)
+            continue;
+        ++m_reserved[fmt::format("{} map {} opcode {:02x}", insn.encoding == x86::Encoding::vex ? "VEX" : "EVEX", static_cast<unsigned>(insn.map), insn.opcode)];
         return;
     }
     report(c, stepping);

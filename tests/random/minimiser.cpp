@@ -26,7 +26,9 @@ private:
         auto const list = instructions(smaller);
         if (m_single && (list.empty() || list[0].info != m_info))
             return false;
-        return std::none_of(list.begin(), list.end(), unfit_for_host);
+        return std::none_of(list.begin(), list.end(), [](x86::Instruction const& insn) {
+            return unfit_for_host(insn) || (insn.info->operation == x86::Operation::undefined && insn.encoding != x86::Encoding::legacy);
+        });
     }
     // Keeps `smaller` if it still shows a difference.
     bool keep(Case const& smaller)

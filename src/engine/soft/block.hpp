@@ -63,9 +63,16 @@ struct AccessSite {
     bool flags_in_memory = false;
     bool flags_in_memory_after = false; // behind the instruction
     bool locked = false;          // LOCK, or XCHG with memory
+    bool masked = false;          // elements that a mask leaves out are not accessed
     bool ends_instruction = true; // after the commit the instruction is complete
     x86::Segment segment = x86::Segment::ds; // decides #SS or #GP, and which base and limit when segmented
     u8 alignment = 0;             // #GP when not aligned so
+};
+
+// A jump, call or return to an address that is known only when it runs.
+struct IndirectSite {
+    u64 rip = 0;
+    i32 stack_adjustment = 0; // what it has done to the stack pointer
 };
 
 // One instruction with code of ours.

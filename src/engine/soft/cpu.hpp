@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 
+#include "engine/soft/guard_area.hpp"
 #include "vmm/engine.hpp"
 #include "x86/instruction.hpp"
 #include "x86/registers.hpp"
@@ -134,6 +135,7 @@ struct alignas(64) Cpu {
             none,
             pieces,   // copied to `data`; the commit writes it back
             in_place, // RAM that code was translated from: the commit drops what the store has changed
+            guarded,  // some of it faults, unless the instruction's mask leaves that out: see guard_area.hpp
         };
         Kind kind = Kind::none;
         u32 first_size = 0, size = 0;
@@ -141,8 +143,11 @@ struct alignas(64) Cpu {
         u8* host[2] {};             // nullptr: device memory
         u8* data = nullptr;         // within `buffer`, as misaligned as the operand
         bool exclusive = false;     // a locked access to two pages: every other vCPU stands still until the commit
+        u64 linear = 0;             // guarded: where it is in the guest, and what its two parts raise when accessed
+        PendingFault missing[2];
     } operand;
     alignas(64) std::array<u8, 192> operand_buffer {};
+    GuardArea guard_area;
 
     std::array<u8, 4096 + 64> nowhere {}; // where empty stack pages lead
 

@@ -68,6 +68,20 @@ bool describe_fault(Cpu& cpu, greg_t trap)
     }
 }
 
+// A masked instruction wanted what is not there (GuardArea). The address is the guest's where the host's lay.
+bool describe_missing_operand(Cpu& cpu, u64 address)
+{
+    auto const& operand = cpu.operand;
+    if (operand.kind != Cpu::OperandBounce::Kind::guarded || !cpu.guard_area.contains(address))
+        return false;
+    // SAFETY: the difference of two addresses in the guard area.
+    u64 const offset = address - reinterpret_cast<std::uintptr_t>(operand.data);
+    cpu.fault = operand.missing[offset < operand.first_size ? 0 : 1];
+    if (cpu.fault.vector == x86::vector::page_fault)
+        cpu.fault.address = operand.linear + offset;
+    return true;
+}
+
 void on_signal(int signal, siginfo_t* info, void* context)
 {
     Cpu* const cpu = t_cpu;
@@ -84,7 +98,8 @@ void on_signal(int signal, siginfo_t* info, void* context)
         block = cache->block_at(pc);
     }
     TrapPoint const* const point = block ? find_trap_point(*block, static_cast<u32>(pc - block->code_begin)) : nullptr;
-    if (!point || !describe_fault(*cpu, registers[REG_TRAPNO]))
+    bool const missing = registers[REG_TRAPNO] == x86::vector::page_fault && describe_missing_operand(*cpu, static_cast<u64>(registers[REG_CR2]));
+    if (!point || (!missing && !describe_fault(*cpu, registers[REG_TRAPNO])))
         return pass_on(signal, info, context);
     cpu->rip = block->rip + point->guest_offset;
     cpu->next_rip = cpu->rip + point->length;

@@ -7,8 +7,10 @@ namespace anyhyve::soft {
 
 namespace {
 
+// A single step that RFLAGS.TF has asked for is not taken behind them: the gate has cleared TF (SDM vol. 3B 17.3.1.4).
 Outcome deliver(Cpu& cpu, EventKind kind, u8 vector)
 {
+    cpu.step_trap = false;
     return deliver_event(cpu, { .kind = kind, .vector = vector, .return_rip = cpu.next_rip, .pushed_flags = cpu.rflags });
 }
 

@@ -76,8 +76,7 @@ Outcome execute_string_in(Cpu& cpu, Instruction const& instruction)
     StringInstruction string(cpu, instruction, std::min<unsigned>(instruction.operand_size, 4));
     unsigned const width = string.width();
     u16 const port = static_cast<u16>(cpu.gpr[rdx]);
-    if (string.left() != 0)
-        STEP(check_io_permission(cpu, port, width));
+    STEP(check_io_permission(cpu, port, width));
     while (string.left() != 0) {
         StringOperand destination;
         STEP(destination.locate_destination(string, Access::write, 1));
@@ -96,8 +95,7 @@ Outcome execute_string_out(Cpu& cpu, Instruction const& instruction)
     StringInstruction string(cpu, instruction, std::min<unsigned>(instruction.operand_size, 4));
     unsigned const width = string.width();
     u16 const port = static_cast<u16>(cpu.gpr[rdx]);
-    if (string.left() != 0)
-        STEP(check_io_permission(cpu, port, width));
+    STEP(check_io_permission(cpu, port, width));
     while (string.left() != 0) {
         StringOperand source;
         STEP(source.locate_source(string, 1));

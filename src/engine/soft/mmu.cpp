@@ -96,8 +96,16 @@ Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
     return Outcome::next;
 }
 
+// #AC, of the accesses that the program itself makes (SDM vol. 3A 6.15, interrupt 17).
+Outcome Mmu::check_alignment(u64 linear, unsigned size, Rights rights)
+{
+    bool const checked = (m_cpu.mode & mode::alignment_check) && rights == Rights::current && (size == 2 || size == 4 || size == 8);
+    return checked && (linear & (size - 1)) ? raise_with_code(m_cpu, x86::vector::alignment_check, 0) : Outcome::next;
+}
+
 Outcome Mmu::read(u64 linear, void* to, unsigned size, Rights rights)
 {
+    STEP(check_alignment(linear, size, rights));
     TlbIndex const index = tlb_for(rights);
     unsigned const first = static_cast<unsigned>(std::min<u64>(size, 0x1000 - (linear & 0xfff)));
     Target a, b;
@@ -114,6 +122,7 @@ Outcome Mmu::read(u64 linear, void* to, unsigned size, Rights rights)
 
 Outcome Mmu::write(u64 linear, void const* from, unsigned size, Rights rights)
 {
+    STEP(check_alignment(linear, size, rights));
     TlbIndex const index = tlb_for(rights);
     unsigned const first = static_cast<unsigned>(std::min<u64>(size, 0x1000 - (linear & 0xfff)));
     Target a, b;
@@ -135,6 +144,7 @@ Outcome Mmu::write(u64 linear, void const* from, unsigned size, Rights rights)
 
 Outcome Mmu::probe(u64 linear, unsigned size, Access access, Rights rights)
 {
+    STEP(check_alignment(linear, size, rights));
     TlbIndex const index = tlb_for(rights);
     Target target;
     STEP(resolve(linear, access, index, target));

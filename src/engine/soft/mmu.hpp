@@ -109,6 +109,7 @@ private:
     void flush_code_log(FillLog&, TlbIndex);
     void clear_tables();
     Outcome segment_fault(x86::Segment);
+    Outcome check_alignment(u64 linear, unsigned size, Rights);
     void access_pieces(u64 physical, u8* bytes, unsigned size, Access);
 
     Cpu& m_cpu;

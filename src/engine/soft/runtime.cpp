@@ -330,39 +330,127 @@ AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu:
         lock.keep(); // runtime_commit() unlocks
         operand.exclusive = true;
     }
-    if (site.reads || site.access == Access::read) {
-        for (unsigned i = 0; i < (first_size < site.size ? 2u : 1u); ++i) {
-            u8* const to = operand.data + (i ? first_size : 0);
-            u32 const size = i ? site.size - first_size : first_size;
-            if (operand.host[i])
-                copy_bytes(to, operand.host[i], size);
-            else
-                cpu.mmu->read_device(operand.physical[i], to, size);
-        }
+    // What is only written is copied, too: an instruction may leave it as it is (x87 stores with an unmasked exception).
+    for (unsigned i = 0; i < (first_size < site.size ? 2u : 1u); ++i) {
+        u8* const to = operand.data + (i ? first_size : 0);
+        u32 const size = i ? site.size - first_size : first_size;
+        if (operand.host[i])
+            copy_bytes(to, operand.host[i], size);
+        else if (site.reads || site.access == Access::read)
+            cpu.mmu->read_device(operand.physical[i], to, size);
     }
     return { pointer_value(operand.data), site.access == Access::read ? site.resume : site.resume_copy };
 }
 
-AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site)
+// A part of the operand of a masked instruction is not there: the instruction tells whether it wants it.
+AccessResult access_guarded(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::Target const (&parts)[2], bool const (&present)[2], u32 first_size)
+{
+    auto& operand = cpu.operand;
+    ++cpu.mmu->statistics().odd_operands;
+    operand.kind = Cpu::OperandBounce::Kind::guarded;
+    operand.size = site.size;
+    operand.first_size = first_size;
+    operand.linear = linear;
+    operand.data = cpu.guard_area.place(linear & 0xfff, present[0], present[1]);
+    if (!operand.data) {
+        cpu.fault = operand.missing[present[0] ? 1 : 0];
+        return access_fault(cpu, site);
+    }
+    for (unsigned i = 0; i < 2; ++i) {
+        operand.host[i] = present[i] ? parts[i].host : nullptr;
+        operand.physical[i] = parts[i].physical;
+        u32 const offset = i ? first_size : 0, size = i ? site.size - first_size : first_size;
+        if (!present[i] || size == 0)
+            continue;
+        if (operand.host[i])
+            copy_bytes(operand.data + offset, operand.host[i], size);
+        else
+            cpu.mmu->read_device(operand.physical[i], operand.data + offset, size);
+        copy_bytes(cpu.operand_buffer.data() + offset, operand.data + offset, size);
+    }
+    return { pointer_value(operand.data), site.access == Access::read ? site.resume : site.resume_copy };
+}
+
+// What the masked store has changed of the part that is there.
+void commit_guarded(Cpu& cpu)
+{
+    auto const& operand = cpu.operand;
+    for (unsigned i = 0; i < 2; ++i) {
+        u32 const offset = i ? operand.first_size : 0, size = i ? operand.size - operand.first_size : operand.first_size;
+        if (!operand.host[i])
+            continue;
+        for (u32 n = 0; n < size; ++n) {
+            if (operand.data[offset + n] != cpu.operand_buffer[offset + n])
+                operand.host[i][n] = operand.data[offset + n];
+        }
+        cpu.mmu->note_write(operand.physical[i], size);
+    }
+}
+
+Outcome raise_segment_fault(Cpu& cpu, AccessSite const& site)
+{
+    return raise_with_code(cpu, site.segment == x86::Segment::ss ? x86::vector::stack_fault : x86::vector::general_protection, 0);
+}
+
+// Vector operands that must be aligned: before anything else about their address.
+bool is_misaligned(Cpu& cpu, u64 linear, AccessSite const& site)
+{
+    if (!site.alignment || !(linear & (site.alignment - 1u)))
+        return false;
+    static_cast<void>(raise_gp(cpu));
+    return true;
+}
+
+// #AC: what it wants is the largest power of two in the operand's size, up to 16 (SDM vol. 3A table 6-7). Masked operands are left alone.
+bool fails_alignment_check(Cpu& cpu, u64 linear, AccessSite const& site)
+{
+    if (!(cpu.mode & mode::alignment_check) || site.masked)
+        return false;
+    u64 const alignment = site.size >= 16 ? 16 : bit(31u - static_cast<unsigned>(__builtin_clz(site.size)));
+    if (!(linear & (alignment - 1)))
+        return false;
+    static_cast<void>(raise_with_code(cpu, x86::vector::alignment_check, 0));
+    return true;
+}
+
+// The whole operand is out of reach: cpu.fault says why.
+AccessResult access_out_of_reach(Cpu& cpu, u64 linear, AccessSite const& site)
+{
+    if (!site.masked)
+        return access_fault(cpu, site);
+    cpu.operand.missing[0] = cpu.operand.missing[1] = cpu.fault;
+    u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
+    return access_guarded(cpu, linear, site, {}, { false, false }, site.size < room ? site.size : room);
+}
+
+// `end_is_canonical`: false when only the operand's second page is beyond the canonical addresses.
+AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_canonical = true)
 {
     ++cpu.statistics->slow_accesses;
-    if (site.alignment && (linear & (site.alignment - 1u))) {
-        static_cast<void>(raise_gp(cpu));
+    if (is_misaligned(cpu, linear, site) || fails_alignment_check(cpu, linear, site))
         return access_fault(cpu, site);
-    }
-    if ((cpu.mode & mode::alignment_check) && site.size > 1 && site.size <= 8 && (linear & (bit(31u - static_cast<unsigned>(__builtin_clz(site.size))) - 1))) {
-        static_cast<void>(raise_with_code(cpu, x86::vector::alignment_check, 0));
-        return access_fault(cpu, site);
-    }
     TlbIndex const index = mode::tlb(cpu.mode);
     u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
     u32 const first_size = site.size < room ? site.size : room;
-    Mmu::Target first, second;
-    if (cpu.mmu->resolve(linear, site.access, index, first) != Outcome::next)
-        return access_fault(cpu, site);
+    Mmu::Target parts[2];
+    auto const& [first, second] = parts;
     bool const crosses = first_size < site.size;
-    if (crosses && cpu.mmu->resolve((linear + first_size) & cpu.mmu->linear_mask(), site.access, index, second) != Outcome::next)
+    bool present[2] = { cpu.mmu->resolve(linear, site.access, index, parts[0]) == Outcome::next, true };
+    if (!present[0] && !site.masked)
         return access_fault(cpu, site);
+    cpu.operand.missing[0] = cpu.fault;
+    if (!end_is_canonical) {
+        static_cast<void>(raise_segment_fault(cpu, site));
+        present[1] = false;
+    } else if (crosses)
+        present[1] = cpu.mmu->resolve((linear + first_size) & cpu.mmu->linear_mask(), site.access, index, parts[1]) == Outcome::next;
+    else
+        present[1] = present[0];
+    if (!present[1] && !site.masked)
+        return access_fault(cpu, site);
+    cpu.operand.missing[1] = cpu.fault;
+    if (!present[0] || !present[1])
+        return access_guarded(cpu, linear, site, parts, present, first_size);
     if (!first.host || (crosses && (!second.host || second.host != first.host + first_size)))
         return access_by_pieces(cpu, linear, site, first, second, first_size);
     if (site.access == Access::write && (first.watched || second.watched)) {
@@ -386,8 +474,12 @@ AccessResult runtime_access(Cpu* cpu, u64 linear, AccessSite const* site)
     cpu->rip = site->rip;
     cpu->next_rip = site->rip + site->length;
     if (cpu->code64() && (!is_canonical(linear) || !is_canonical(linear + site->size - 1))) {
-        static_cast<void>(raise_with_code(*cpu, site->segment == x86::Segment::ss ? x86::vector::stack_fault : x86::vector::general_protection, 0));
-        return access_fault(*cpu, *site);
+        if (is_misaligned(*cpu, linear, *site))
+            return access_fault(*cpu, *site);
+        if (site->masked && is_canonical(linear))
+            return access(*cpu, linear, *site, false);
+        static_cast<void>(raise_segment_fault(*cpu, *site));
+        return access_out_of_reach(*cpu, linear, *site);
     }
     return access(*cpu, linear, *site);
 }
@@ -398,7 +490,7 @@ AccessResult runtime_access_segmented(Cpu* cpu, u64 offset, AccessSite const* si
     cpu->next_rip = site->rip + site->length;
     u64 linear = 0;
     if (cpu->mmu->linear_address(site->segment, offset, site->size, site->access, linear) != Outcome::next)
-        return access_fault(*cpu, *site);
+        return access_out_of_reach(*cpu, linear, *site);
     return access(*cpu, linear, *site);
 }
 
@@ -422,8 +514,12 @@ u8* runtime_commit(Cpu* cpu, AccessSite const* site)
             cpu->mmu->cache().lock().unlock();
         }
     }
-    for (unsigned i = 0; i < parts; ++i)
-        cpu->mmu->note_write(operand.physical[i], size_of(i));
+    if (operand.kind == Cpu::OperandBounce::Kind::guarded)
+        commit_guarded(*cpu);
+    else {
+        for (unsigned i = 0; i < parts; ++i)
+            cpu->mmu->note_write(operand.physical[i], size_of(i));
+    }
     // Where the access is not the end of its instruction, the block runs on to its own end.
     if (site->block->valid || !site->ends_instruction)
         return site->resume_after;
@@ -503,6 +599,18 @@ u8* runtime_jump(Cpu* cpu, u64 target)
     remember_entry(*cpu, *block, guard);
     split_flags(*cpu);
     return block->entry_memory;
+}
+
+// The same from JMP, CALL or RET, which fault themselves when the target is not canonical.
+u8* runtime_jump_from(Cpu* cpu, u64 target, IndirectSite const* site)
+{
+    if (!cpu->code64() || is_canonical(target))
+        return runtime_jump(cpu, target);
+    merge_flags(*cpu);
+    cpu->rip = site->rip;
+    cpu->gpr[x86::rsp] -= static_cast<u64>(i64 { site->stack_adjustment });
+    static_cast<void>(raise_gp(*cpu));
+    return deliver_and_dispatch(*cpu);
 }
 
 u8* runtime_dispatch(Cpu* cpu)

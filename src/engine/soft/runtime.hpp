@@ -19,6 +19,7 @@ u8* runtime_commit(Cpu*, AccessSite const*);
 u8* runtime_operation(Cpu*, OperationSite const*);
 u8* runtime_link(Cpu*, Edge*);
 u8* runtime_jump(Cpu*, u64 target);
+u8* runtime_jump_from(Cpu*, u64 target, IndirectSite const*);
 u8* runtime_dispatch(Cpu*);
 u8* runtime_faulted(Cpu*);
 }

@@ -82,15 +82,23 @@ Outcome StackFrame::write_block(Cpu& cpu, StackTarget const& stack, u64 pointer)
     return Outcome::next;
 }
 
+// Fails where the first value to be pushed does.
+Outcome StackFrame::probe_items(Cpu& cpu, StackTarget const& stack) const
+{
+    u64 linear = 0;
+    for (unsigned i = 0; i < m_count; i++) {
+        STEP(stack_address(cpu, stack, (stack.pointer - (i + 1) * m_item_size) & width_mask(stack.width), m_item_size, linear));
+        STEP(cpu.mmu->probe(linear, m_item_size, Access::write, stack.rights));
+    }
+    return Outcome::next;
+}
+
 // The frame value by value: its pointer passes 0.
 Outcome StackFrame::write_items(Cpu& cpu, StackTarget const& stack) const
 {
     u64 const mask = width_mask(stack.width);
     u64 linear = 0;
-    for (unsigned i = 0; i < m_count; i++) {
-        STEP(stack_address(cpu, stack, (stack.pointer - (i + 1) * m_item_size) & mask, m_item_size, linear));
-        STEP(cpu.mmu->probe(linear, m_item_size, Access::write, stack.rights));
-    }
+    STEP(probe_items(cpu, stack));
     for (unsigned i = 0; i < m_count; i++) {
         STEP(stack_address(cpu, stack, (stack.pointer - (i + 1) * m_item_size) & mask, m_item_size, linear));
         u8 bytes[8];
@@ -106,7 +114,11 @@ Outcome StackFrame::write(Cpu& cpu, StackTarget const& stack, u64& pointer) cons
     u64 const mask = width_mask(stack.width);
     u64 const bottom = (stack.pointer - total) & mask;
     bool const contiguous = bottom <= ((stack.pointer - 1) & mask);
-    STEP(contiguous ? write_block(cpu, stack, bottom) : write_items(cpu, stack));
+    auto const outcome = contiguous ? write_block(cpu, stack, bottom) : write_items(cpu, stack);
+    if (outcome != Outcome::next) {
+        STEP(probe_items(cpu, stack));
+        return outcome;
+    }
     pointer = bottom;
     return Outcome::next;
 }

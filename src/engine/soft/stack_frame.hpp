@@ -46,6 +46,7 @@ public:
 private:
     Outcome write_block(Cpu&, StackTarget const&, u64 pointer) const;
     Outcome write_items(Cpu&, StackTarget const&) const;
+    Outcome probe_items(Cpu&, StackTarget const&) const;
 
     unsigned m_item_size;
     unsigned m_count = 0;

@@ -150,17 +150,24 @@ Outcome execute_enter(Cpu& cpu, Instruction const& insn)
 {
     unsigned const size = operand_size(cpu, insn), width = stack_width(cpu), level = insn.immediate2 & 31;
     u64 const mask = width_mask(width);
+    u64 pointer = 0, linear = 0;
+    // Faults come in the order of the pushes and reads.
+    auto const probe_push = [&](unsigned number) {
+        STEP(cpu.mmu->linear_address(Segment::ss, (cpu.gpr[x86::rsp] - (number + 1) * size) & mask, size, Access::write, linear));
+        return cpu.mmu->probe(linear, size, Access::write);
+    };
     StackFrame frame(size);
+    STEP(probe_push(0));
     frame.push(cpu.gpr[x86::rbp]);
     u64 const new_frame = (cpu.gpr[x86::rsp] - size) & mask;
     for (unsigned i = 1; i < level; i++) {
         u64 outer = 0;
         STEP(cpu.mmu->read_segment(Segment::ss, (cpu.gpr[x86::rbp] - i * size) & mask, &outer, size));
+        STEP(probe_push(i));
         frame.push(outer);
     }
     if (level > 0)
         frame.push(new_frame);
-    u64 pointer = 0, linear = 0;
     StackTarget const stack = current_stack(cpu);
     // The last byte of the new frame must be writable, or nothing happens (SDM vol. 2A ENTER).
     u64 const pushed = (level + 1) * size;

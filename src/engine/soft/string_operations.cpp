@@ -100,14 +100,14 @@ Outcome StringOperand::locate(StringInstruction const& string, Segment segment, 
     unsigned const width = string.width();
     u64 const mask = mask_of_bytes(string.address_size());
     u64 const offset = cpu.gpr[reg] & mask;
-    if (string.address_size() == 8 && locate_cached(string, segment, offset, access, wanted))
+    if (string.address_size() == 8 && !(cpu.mode & mode::alignment_check) && locate_cached(string, segment, offset, access, wanted))
         return Outcome::next;
     STEP(mmu.linear_address(segment, offset, width, access, linear));
     host = nullptr;
     count = 1;
     u64 const in_page = linear & (page_size - 1);
-    if (in_page + width > page_size)
-        return Outcome::next;
+    if (in_page + width > page_size || (cpu.mode & mode::alignment_check))
+        return mmu.probe(linear, width, access);
     bool const up = string.direction() == Direction::up;
     u64 const page_room = up ? (page_size - in_page) / width : in_page / width + 1;
     u64 run = std::min({ wanted, page_room, elements_before_wrap(offset, mask, width, string.direction()) });
@@ -118,7 +118,10 @@ Outcome StringOperand::locate(StringInstruction const& string, Segment segment, 
             run = 1; // the limit lies inside: one by one up to it
     }
     u64 const below = up || run == 1 ? 0 : span;
-    STEP(mmu.host_pointer(linear - below, static_cast<unsigned>(run * width), access, host));
+    if (auto const outcome = mmu.host_pointer(linear - below, static_cast<unsigned>(run * width), access, host); outcome != Outcome::next) {
+        cpu.fault.address = linear; // the first element's, wherever the run begins
+        return outcome;
+    }
     if (host != nullptr) {
         host += below;
         count = run;

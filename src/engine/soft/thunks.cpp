@@ -195,6 +195,13 @@ Thunks Generator::generate()
     call(runtime_jump);
     resume_at_rax();
 
+    thunks.jump_from = here();
+    store_registers();
+    m_asm.mov(x86::rsi, address_register);
+    m_asm.mov(x86::rdx, scratch_b);
+    call(runtime_jump_from);
+    resume_at_rax();
+
     ASSERT(!m_asm.overflowed(), "the thunks fit their page");
     m_cache.commit_code(m_asm.position());
     m_cache.keep_code_so_far();

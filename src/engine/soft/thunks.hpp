@@ -51,6 +51,7 @@ struct Thunks {
     u8* link_host = nullptr;         // r15 = Edge*
     u8* link_memory = nullptr;
     u8* jump_miss = nullptr;         // r14 = target; flags in memory
+    u8* jump_from = nullptr;         // r14 = target, r15 = IndirectSite*; flags in memory
     u8* faulted = nullptr;           // cpu.fault is set (by a signal handler)
 
     static Thunks generate(CodeCache&);

@@ -85,15 +85,19 @@ void Translator::emit_loop(Step const& step)
 }
 
 // r14 = where to go on: through the jump cache, else through the dispatcher.
-void Translator::emit_indirect_tail()
+void Translator::emit_indirect_tail(Step const& step, i32 stack_adjustment)
 {
+    auto* const site = m_cache.make<IndirectSite>();
+    ASSERT(site, "the cache had room for a block");
+    *site = { .rip = rip_of(step), .stack_adjustment = stack_adjustment };
+    // SAFETY: records lie below 2 GiB.
+    auto const site_number = reinterpret_cast<std::uintptr_t>(site);
     clobber_flags(x86::arithmetic_flags);
     m_flags_in = FlagsIn::memory;
+    m_ended = true;
     if (!mode::linkable(m_mode)) {
-        m_asm.gs_store(true, rip_offset(), address_register);
-        jump_to_thunk(m_thunks.dispatch_memory);
-        m_ended = true;
-        return;
+        m_asm.mov_imm(scratch_b, site_number);
+        return jump_to_thunk(m_thunks.jump_from);
     }
     m_asm.mov32(scratch_b, address_register);
     m_asm.mov32(scratch_a, address_register);
@@ -114,8 +118,8 @@ void Translator::emit_indirect_tail()
     m_asm.bind(other_target);
     m_asm.bind(moved);
     m_asm.bind(other_mode);
-    jump_to_thunk(m_thunks.jump_miss);
-    m_ended = true;
+    m_asm.mov_imm(scratch_b, site_number);
+    jump_to_thunk(m_thunks.jump_from);
 }
 
 // --- the stack ---
@@ -266,7 +270,7 @@ void Translator::emit_jump_indirect(Step const& step)
 {
     emit_read_target(step);
     m_asm.gs_load(true, address_register, scratch_offset(0));
-    emit_indirect_tail();
+    emit_indirect_tail(step, 0);
 }
 
 void Translator::emit_call_indirect(Step const& step)
@@ -274,7 +278,7 @@ void Translator::emit_call_indirect(Step const& step)
     emit_read_target(step);
     emit_push_return(rip_behind(step), step.insn.operand_size);
     m_asm.gs_load(true, address_register, scratch_offset(0));
-    emit_indirect_tail();
+    emit_indirect_tail(step, -static_cast<i32>(step.insn.operand_size));
 }
 
 void Translator::emit_return(Step const& step)
@@ -282,11 +286,12 @@ void Translator::emit_return(Step const& step)
     auto const& insn = step.insn;
     unsigned const width = insn.operand_size;
     AccessSite* const site = emit_stack_access(0, width, Access::read, false);
+    i32 const popped = static_cast<i32>(width + (insn.immediate_size ? insn.immediate & 0xffff : 0));
     emit_access(site, [&] {
         m_asm.load_zero_extended(width, address_register, address_register);
-        emit_stack_adjust(static_cast<i32>(width + (insn.immediate_size ? insn.immediate & 0xffff : 0)));
+        emit_stack_adjust(popped);
     });
-    emit_indirect_tail();
+    emit_indirect_tail(step, popped);
 }
 
 } // namespace anyhyve::soft

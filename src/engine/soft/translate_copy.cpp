@@ -67,6 +67,23 @@ bool has_prefix_66(x86::Instruction const& insn)
     return insn.operand_size == 2 && !insn.info->byte_operand;
 }
 
+// VEX.W and EVEX.W do not widen general operands outside of 64-bit code.
+bool keeps_w(x86::Instruction const& insn)
+{
+    return insn.code_size == x86::CodeSize::bits64 || !(is_gpr(insn.info->reg_kind) || is_gpr(insn.info->rm_kind) || is_gpr(insn.info->vvvv_kind));
+}
+
+// VBLENDVPS and its relatives: the immediate names a register, whose top bit counts in 64-bit code only.
+bool names_register_by_immediate(x86::Instruction const& insn)
+{
+    return insn.encoding == Encoding::vex && insn.map == OpcodeMap::map_0f3a && insn.opcode >= 0x4a && insn.opcode <= 0x4c;
+}
+
+bool is_zero_all_or_upper(x86::Instruction const& insn)
+{
+    return insn.encoding == Encoding::vex && insn.map == OpcodeMap::map_0f && insn.opcode == 0x77;
+}
+
 } // namespace
 
 // The instruction's bytes with other registers. reg, vvvv: full numbers. `memory`: the operand is [address], else rm is a register.
@@ -110,7 +127,7 @@ void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 
         u8 const map = insn.map == OpcodeMap::map_0f ? 1 : insn.map == OpcodeMap::map_0f38 ? 2 : 3;
         m_asm.byte(0xc4);
         m_asm.byte(static_cast<u8>((reg >= 8 ? 0 : 0x80) | 0x40 | (rm >= 8 ? 0 : 0x20) | map));
-        m_asm.byte(static_cast<u8>((insn.vex_w ? 0x80 : 0) | (~vvvv & 15) << 3 | insn.vector_length << 2 | insn.vex_pp));
+        m_asm.byte(static_cast<u8>((insn.vex_w && keeps_w(insn) ? 0x80 : 0) | (~vvvv & 15) << 3 | insn.vector_length << 2 | insn.vex_pp));
         m_asm.byte(insn.opcode);
         if (insn.has_modrm)
             m_asm.byte(modrm);
@@ -119,7 +136,7 @@ void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 
         u8 p0 = static_cast<u8>(bytes[prefix + 1] & 0x0f); // map and fixed bits
         bool const rm_vector_high = !memory && !(is_gpr(insn.info->rm_kind)) && rm >= 16;
         p0 = static_cast<u8>(p0 | (reg & 8 ? 0 : 0x80) | (rm_vector_high ? 0 : 0x40) | (rm & 8 ? 0 : 0x20) | (reg & 16 ? 0 : 0x10));
-        u8 const p1 = static_cast<u8>((bytes[prefix + 2] & 0x87) | (~vvvv & 15) << 3);
+        u8 const p1 = static_cast<u8>((bytes[prefix + 2] & (keeps_w(insn) ? 0x87 : 0x07)) | (~vvvv & 15) << 3);
         u8 const p2 = static_cast<u8>((bytes[prefix + 3] & 0xf7) | (vvvv & 16 ? 0 : 8));
         m_asm.byte(0x62);
         m_asm.byte(p0);
@@ -128,8 +145,22 @@ void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 
         m_asm.byte(insn.opcode);
         m_asm.byte(modrm);
     }
-    if (insn.immediate_size)
+    if (insn.code_size != x86::CodeSize::bits64 && names_register_by_immediate(insn))
+        m_asm.byte(bytes[insn.immediate_offset] & 0x7f);
+    else if (insn.immediate_size)
         m_asm.bytes(bytes + insn.immediate_offset, insn.immediate_size);
+}
+
+// VZEROALL and VZEROUPPER outside of 64-bit code: registers 8 and up stay. A VEX.128 instruction clears what is above its operand.
+void Translator::emit_zero_eight(bool all)
+{
+    for (u8 n = 0; n < 8; ++n) {
+        u8 const vvvv = all ? n : 0;
+        m_asm.byte(0xc5);
+        m_asm.byte(static_cast<u8>(0x80 | (~vvvv & 15) << 3 | 1)); // 128 bits, 66
+        m_asm.byte(all ? 0xef : 0x6f);                             // VPXOR n, n, n; VMOVDQA n, n
+        m_asm.modrm(3, n, n);
+    }
 }
 
 static bool may_trap(x86::Instruction const& insn)
@@ -161,6 +192,8 @@ void Translator::emit_copy_register_form(Step const& step)
     u8* const begin = here();
     if (is64() && !insn.lock)
         m_asm.bytes(insn.bytes, insn.length);
+    else if (is_zero_all_or_upper(insn))
+        emit_zero_eight(insn.vector_length == 1);
     else
         emit_encoded(insn, insn.reg, insn.vvvv, insn.rm, false);
     if (may_trap(insn))
@@ -176,22 +209,38 @@ static unsigned access_size(x86::Instruction const& insn)
     return insn.memory_size;
 }
 
+// An exception that waits in the x87 unit comes before those of the operand's address.
+void Translator::emit_pending_x87_check(Step const& step)
+{
+    auto const& insn = step.insn;
+    bool const x87 = insn.info->unit == x86::Unit::x87, mmx = insn.info->unit == x86::Unit::mmx;
+    bool const stores_control_or_status = x87 && (insn.opcode == 0xd9 || insn.opcode == 0xdd) && (insn.modrm >> 3 & 7) == 7;
+    bool const converts = mmx && insn.opcode == 0x2a; // CVTPI2PS and CVTPI2PD from memory leave the MMX registers alone
+    if ((!x87 && !mmx) || stores_control_or_status || converts)
+        return;
+    u8* const begin = here();
+    m_asm.byte(0x9b);
+    note_trap_point(step, begin);
+}
+
 void Translator::emit_copy_memory_form(Step const& step)
 {
     auto const& insn = step.insn;
     auto const& info = *insn.info;
+    emit_pending_x87_check(step);
     emit_effective_address(insn);
     clobber_flags(live_before(step));
     bool const writes = info.memory == MemoryAccess::write || info.memory == MemoryAccess::read_write;
-    bool const masked = info.masked && (insn.encoding != Encoding::evex || insn.evex_aaa != 0);
+    bool const masked = insn.encoding == Encoding::evex ? insn.evex_aaa != 0 : info.masked;
     AccessSite* const site = emit_translate({
         .segment = insn.segment,
         .size = static_cast<u16>(access_size(insn)),
         .access = writes ? Access::write : Access::read,
         .reads = info.memory != MemoryAccess::write || masked,
-        .alignment = info.alignment,
+        .alignment = masked ? u8 { 0 } : info.alignment, // the host minds it where the mask lets it
         .stack = insn.base == x86::rsp && insn.segment == x86::Segment::ss && insn.address_size == 8,
     });
+    site->masked = masked;
     site->locked = insn.lock || (insn.map == OpcodeMap::primary && (insn.opcode == 0x86 || insn.opcode == 0x87));
     emit_access(site, [&] { emit_copy_body(step); });
 }
@@ -207,7 +256,9 @@ void Translator::emit_copy_body(Step const& step)
     // The one that is named R14 takes whichever of R13 and R15 the other field does not name.
     if (swap)
         fields.reg.host = fields.vvvv.present && fields.vvvv.guest == scratch_a ? scratch_b : scratch_a;
-    if (swap_vvvv)
+    if (fields.reg.present && fields.vvvv.present && fields.reg.guest == fields.vvvv.guest)
+        fields.vvvv.host = fields.reg.host; // MULX with one destination
+    else if (swap_vvvv)
         fields.vvvv.host = fields.reg.present && fields.reg.host == scratch_a ? scratch_b : scratch_a;
     for (Field const* field : { &fields.reg, &fields.vvvv }) {
         if (field->is_spilled() && ((field->use & x86::use_read) || insn.operand_size < 4))

@@ -68,6 +68,10 @@ void Translator::emit_stack_address(i32 displacement)
 // 9 instructions in the common case. The page of the operand's last byte is compared, so one that crosses a page misses.
 void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site)
 {
+    if (m_mode & (mode::watch_data | mode::alignment_check)) {
+        m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(), .site = site };
+        return;
+    }
     if (operand.size == 1)
         m_asm.mov(scratch_a, address_register);
     else

@@ -422,6 +422,7 @@ void Translator::emit_late_code()
         Late const late = m_late[i];
         if (late.kind == Late::Kind::copy) {
             late.site->resume_copy = here();
+            copy_trap_points(late.body_begin, late.body_end);
             m_asm.bytes(late.body_begin, static_cast<unsigned>(late.body_end - late.body_begin));
             // SAFETY: records lie below 2 GiB.
             m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site));
@@ -470,6 +471,21 @@ void Translator::note_trap_point(Step const& step, u8* begin)
     if (m_trap_count == std::size(m_traps))
         return;
     m_traps[m_trap_count++] = { static_cast<u32>(begin - m_block->code_begin), static_cast<u32>(here() - m_block->code_begin), step.offset, step.insn.length, m_flags_in == FlagsIn::memory };
+}
+
+// Code that stands a second time, from here on, may trap there as well.
+void Translator::copy_trap_points(u8 const* begin, u8 const* end)
+{
+    u8 const* const base = m_cache.writable(m_block->code_begin);
+    for (unsigned i = 0, count = m_trap_count; i < count && m_trap_count < std::size(m_traps); ++i) {
+        TrapPoint point = m_traps[i];
+        if (base + point.host_begin < begin || base + point.host_end > end)
+            continue;
+        u32 const moved_by = static_cast<u32>(m_asm.position() - begin);
+        point.host_begin += moved_by;
+        point.host_end += moved_by;
+        m_traps[m_trap_count++] = point;
+    }
 }
 
 Outcome Translator::translate(u64 physical, ModeBits mode, Block*& block)

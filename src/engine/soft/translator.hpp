@@ -87,6 +87,9 @@ private:
     void emit_user_access(Step const&, bool allowed);
     void emit_encoded(x86::Instruction const&, u8 reg, u8 vvvv, u8 rm_register, bool memory);
     void note_trap_point(Step const&, u8* begin);
+    void copy_trap_points(u8 const* begin, u8 const* end);
+    void emit_pending_x87_check(Step const&);
+    void emit_zero_eight(bool all);
 
     // translate_control.cpp: near control flow and the stack
     void emit_jump_relative(Step const&);
@@ -104,7 +107,7 @@ private:
     void emit_read_target(Step const&); // -> cpu.scratch[0]
     AccessSite* emit_stack_access(i32 displacement, unsigned width, Access, bool ends_instruction = true);
     void emit_count_branch(Step const&, u64 target);
-    void emit_indirect_tail();                 // target in r14
+    void emit_indirect_tail(Step const&, i32 stack_adjustment); // target in r14
     void emit_edge(u64 target, bool conditional, Condition condition = Condition::overflow);
     void emit_fall_through();
 
@@ -157,7 +160,7 @@ private:
     static constexpr unsigned most_late = most_instructions * 5 + 4;
     Late m_late[most_late];
     unsigned m_late_count = 0;
-    TrapPoint m_traps[most_instructions * 2];
+    TrapPoint m_traps[most_instructions * 3];
     unsigned m_trap_count = 0;
 };
 

@@ -91,11 +91,9 @@ Outcome Transfer::gather_masked_by_vector()
     VectorValue mask;
     m_image.read(m_instruction.vvvv, mask);
     u64 const top = bit(m_element_size * 8 - 1);
-    for (unsigned i = 0; i < m_count; ++i)
-        put_element(mask, i, m_element_size, get_element(mask, i, m_element_size) & top ? ~u64 { 0 } : 0);
     Outcome outcome = Outcome::next;
     for (unsigned i = 0; i < m_count && outcome == Outcome::next; ++i) {
-        if (get_element(mask, i, m_element_size) != 0)
+        if (get_element(mask, i, m_element_size) & top)
             outcome = load(i);
         if (outcome == Outcome::next)
             put_element(mask, i, m_element_size, 0);
@@ -112,17 +110,22 @@ Outcome Transfer::gather_masked_by_vector()
 Outcome Transfer::gather_masked_by_opmask()
 {
     u64 mask = m_image.read_mask(m_instruction.evex_aaa);
+    bool any = false; // element loaded: what lies above the vector is cleared then, fault or not
     Outcome outcome = Outcome::next;
     for (unsigned i = 0; i < m_count && outcome == Outcome::next; ++i) {
-        if (mask & bit(i))
+        bool const wanted = mask & bit(i);
+        if (wanted)
             outcome = load(i);
         if (outcome == Outcome::next)
             mask &= ~bit(i);
+        any |= wanted && outcome == Outcome::next;
     }
-    if (outcome == Outcome::next) {
+    if (outcome == Outcome::next)
         mask = 0;
+    if (outcome == Outcome::next)
         clear_from(m_data, m_count * m_element_size);
-    }
+    else if (any)
+        clear_from(m_data, 16u << m_instruction.vector_length);
     m_image.write_mask(m_instruction.evex_aaa, mask);
     m_image.write(m_instruction.reg, m_data);
     return outcome;
