@@ -6,7 +6,7 @@
 
 namespace anyhyve::fuzz {
 
-// Even operations step, odd ones jump (up to 18 minutes).
+// Every record steps, an odd offset jumps before (up to 18 minutes).
 inline void pass_time(FakeClock& clock, Record const& record)
 {
     if (record.offset & 1)

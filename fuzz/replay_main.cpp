@@ -152,6 +152,7 @@ void save_seeds(std::string const& directory, std::vector<std::vector<u8>> const
 {
     for (std::size_t i = 0; i < seeds.size(); ++i) {
         std::ofstream file(directory + "/seed" + std::to_string(i), std::ios::binary);
+        // SAFETY: bytes are written as they are.
         file.write(reinterpret_cast<char const*>(seeds[i].data()), static_cast<std::streamsize>(seeds[i].size()));
     }
 }
