@@ -36,8 +36,11 @@ public:
         case 8: case 9:
             describe(record);
             break;
-        case 10: case 11:
+        case 10:
             offer(record);
+            break;
+        case 11:
+            request(record);
             break;
         case 12:
             start(record);
@@ -81,6 +84,23 @@ private:
         m_board.memory->write_value(Gpa(rings + 16 * (record.offset & 15)), descriptor);
         if (record.operation & 32) // the header of a block request
             m_board.memory->write(Gpa(address), &record.value, 1);
+    }
+    // A block request as drivers make them, of any type, sector and length: header, data, status.
+    void request(Record const& record)
+    {
+        struct {
+            u64 address;
+            u32 length;
+            u16 flags, next;
+        } const descriptors[] {
+            { rings + 0x3000, 16, ring_next, 1 },
+            { rings + 0x3100, static_cast<u32>(record.value & 7) * 512, static_cast<u16>(ring_next | (record.offset & 0x100 ? ring_write : 0)), 2 },
+            { rings + 0x3010, 1, ring_write, 0 },
+        };
+        m_board.memory->write_value(Gpa(rings), descriptors);
+        m_board.memory->write_value(Gpa(rings + 0x3000), u64 { record.offset >> 4 & 15 });
+        m_board.memory->write_value(Gpa(rings + 0x3008), record.value >> 3 & 0xff);
+        offer({ record.operation, 0, record.width, 0 });
     }
     void offer(Record const& record)
     {
