@@ -1,6 +1,8 @@
 """Wrong kernels, sizes, names, disks, directories: one clear line each, the right exit status, and nothing left behind."""
 import os
+import shutil
 import subprocess
+import tempfile
 import unittest
 
 from tool import LIMIT, POWER_OFF, TOOLS, ToolTest, elf_kernel
@@ -154,15 +156,37 @@ class Directories(ToolTest):
             self.skipTest("setpriv does not work here")
         self.assert_refused(result, 1, self.vmm)
 
-    def test_full_file_system(self):
-        mount = self.folder + "/small"
-        os.mkdir(mount)
+    def mount_small(self):
+        """A tmpfs of 16 MiB for virtual machines."""
+        mount = tempfile.mkdtemp(prefix="anyhyve-test.", dir="/tmp")
+        self.addCleanup(os.rmdir, mount)
         if os.geteuid() != 0 or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "none", mount], check=False, capture_output=True).returncode:
             self.skipTest("needs to mount a tmpfs")
         self.addCleanup(subprocess.run, ["umount", mount], check=False)
-        result = self.run_tool("bhyveload", "-m", "64M", "-k", self.kernel(POWER_OFF), "guest", VMM_DIR=mount)
+        return mount
+
+    def test_full_file_system(self):
+        mount = self.mount_small()
+        # /dev/shm would take the memory: in a mount name space of its own it is as small.
+        small_shared = "mount -t tmpfs -o size=16m,mode=1777 none /dev/shm || exit 77; exec \"$@\""
+        kernel = os.path.join(mount, "kernel")
+        shutil.copy(self.kernel(POWER_OFF), kernel)
+        result = subprocess.run(["unshare", "-m", "sh", "-c", small_shared, "sh", os.path.join(TOOLS, "bhyveload"), "-m", "64M", "-k", kernel, "guest"],
+                                env=self.environment(VMM_DIR=mount), capture_output=True, text=True, timeout=LIMIT, check=False)
+        if result.returncode == 77 or "unshare" in result.stderr:
+            self.skipTest("needs a mount name space")
         self.assert_refused(result, 1, "64 MiB", "15 MiB")
-        self.assertEqual([name for name in os.listdir(mount) if name != "directory lock"], [])
+        self.assertEqual([name for name in os.listdir(mount) if name not in ("directory lock", "kernel")], [])
+
+    def test_small_file_system_takes_memory_from_shared_memory(self):
+        mount = self.mount_small()
+        status = os.statvfs("/dev/shm")
+        if status.f_bavail * status.f_frsize < 80 << 20:
+            self.skipTest("/dev/shm has no room either")
+        self.assert_done(self.run_tool("bhyveload", "-m", "64M", "-k", self.kernel(POWER_OFF), "guest", VMM_DIR=mount))
+        self.assertTrue(os.readlink(mount + "/guest/memory").startswith("/dev/shm/vmm."))
+        self.assert_done(self.run_tool("bhyvectl", "--vm=guest", "--destroy", VMM_DIR=mount))
+        self.assertFalse(os.path.exists(mount + "/guest"))
 
 
 class Grub(ToolTest):
