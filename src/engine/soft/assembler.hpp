@@ -241,6 +241,8 @@ public:
     void pop(HostRegister reg) { rex(false, 0, 0, reg); byte(0x58 + (reg & 7)); }
     void ret() { byte(0xc3); }
     void lahf() { byte(0x9f); }
+    void lfence() { byte(0x0f); byte(0xae); byte(0xe8); }
+    void pause() { byte(0xf3); byte(0x90); }
     void sahf() { byte(0x9e); }
     void seto_al() { byte(0x0f); byte(0x90); byte(0xc0); }
     void add_al(u8 value) { byte(0x04); byte(value); }

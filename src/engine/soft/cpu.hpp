@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 
+#include "engine/soft/crowd.hpp"
 #include "engine/soft/guard_area.hpp"
 #include "vmm/engine.hpp"
 #include "x86/instruction.hpp"
@@ -161,11 +162,13 @@ struct alignas(64) Cpu {
     enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64 };
     std::atomic<u32> events { 0 };
     std::atomic<u8> presence { 0 }; // Presence (activity.hpp)
+    i32 pauses_left = 0;            // PAUSEs until the virtual CPU looks whether it keeps others from running (execute_pause)
     std::atomic<u8> sipi_vector { 0 };
 
     VcpuWires wires;
     class Mmu* mmu = nullptr;
     class Translator* translator = nullptr;
+    Crowd::Group* crowd = nullptr;     // while run() is active
     struct Thunks const* thunks = nullptr;
     struct RuntimeStatistics* statistics = nullptr;
 

@@ -19,7 +19,7 @@ public:
     std::string name() const override { return "soft"; }
     Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuWires const& wires) override
     {
-        return std::unique_ptr<Vcpu>(std::make_unique<SoftVcpu>(wires, *m_cache, m_thunks));
+        return std::unique_ptr<Vcpu>(std::make_unique<SoftVcpu>(wires, *m_cache, m_thunks, m_crowd));
     }
     void memory_written(Gpa address, u64 size) override
     {
@@ -31,6 +31,7 @@ private:
     GuestMemory& m_memory;
     std::unique_ptr<CodeCache> m_cache;
     Thunks m_thunks;
+    Crowd m_crowd;
 };
 
 } // namespace

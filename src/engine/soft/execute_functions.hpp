@@ -37,6 +37,7 @@ Outcome execute_wrmsr(Cpu&, x86::Instruction const&);
 Outcome execute_cpuid(Cpu&, x86::Instruction const&);
 Outcome execute_rdtsc(Cpu&, x86::Instruction const&);
 Outcome execute_rdtscp(Cpu&, x86::Instruction const&);
+Outcome execute_pause(Cpu&, x86::Instruction const&);
 Outcome execute_rdpmc(Cpu&, x86::Instruction const&);
 Outcome execute_rdpid(Cpu&, x86::Instruction const&);
 

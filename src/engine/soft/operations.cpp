@@ -101,6 +101,7 @@ Execute execute_function(x86::Operation operation)
     case Operation::rdtsc: return execute_rdtsc;
     case Operation::rdtscp: return execute_rdtscp;
     case Operation::rdpmc: return execute_rdpmc;
+    case Operation::pause: return execute_pause;
     case Operation::cpuid: return execute_cpuid;
     case Operation::rdpid: return execute_rdpid;
     case Operation::xgetbv: return execute_xgetbv;
@@ -150,7 +151,6 @@ Execute execute_function(x86::Operation operation)
     case Operation::lea:
     case Operation::move_offset:
     case Operation::bit_test_memory:
-    case Operation::pause:
     case Operation::count:
         break;
     }

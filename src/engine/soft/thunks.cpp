@@ -24,6 +24,7 @@ u32 poll_offset() { return as_offset(offsetof(Cpu, poll)); }
 u32 rflags_offset() { return as_offset(offsetof(Cpu, rflags)); }
 u32 mode_offset() { return as_offset(offsetof(Cpu, mode)); }
 u32 events_offset() { return as_offset(offsetof(Cpu, events)); }
+u32 pauses_left_offset() { return as_offset(offsetof(Cpu, pauses_left)); }
 u32 tsc_aux_offset() { return as_offset(offsetof(Cpu, tsc_aux)); }
 u32 tsc_offset_offset() { return as_offset(offsetof(Cpu, tsc_offset)); }
 u32 clock_tsc_offset_offset() { return as_offset(offsetof(Cpu, clock_tsc_offset)); }

@@ -21,6 +21,7 @@ u32 rflags_offset();
 u32 mode_offset();
 u32 kernel_gs_base_offset();
 u32 events_offset();
+u32 pauses_left_offset();
 u32 tsc_aux_offset();
 u32 tsc_offset_offset();
 u32 clock_tsc_offset_offset();

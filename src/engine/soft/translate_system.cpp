@@ -1,5 +1,6 @@
 // System instructions that kernels execute all the time, without a call: SWAPGS, CLI, CLD, STAC, CLAC.
 // Only where nothing can go wrong: 64-bit code of ring 0. Everything else takes the general way.
+#include "engine/soft/execute_functions.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/translator.hpp"
 
@@ -46,6 +47,8 @@ void Translator::emit_sti()
 void Translator::emit_time_stamp(Step const& step)
 {
     clobber_flags(live_before(step));
+    if (step.insn.info->operation == Operation::rdtscp)
+        m_asm.lfence(); // it waits for earlier instructions, and for their loads
     m_asm.byte(0x0f);
     m_asm.byte(0x31); // RDTSC
     m_asm.shl(true, x86::rdx, 32);
@@ -57,6 +60,18 @@ void Translator::emit_time_stamp(Step const& step)
     m_asm.mov32(x86::rax, x86::rax);
     if (step.insn.info->operation == Operation::rdtscp)
         m_asm.gs_load(false, x86::rcx, tsc_aux_offset());
+}
+
+// The host's PAUSE; now and then a look whether the one that this virtual CPU waits for has a host CPU to run on.
+void Translator::emit_pause(Step const& step)
+{
+    clobber_flags(x86::arithmetic_flags);
+    m_flags_in = FlagsIn::memory;
+    m_asm.pause();
+    m_asm.gs_arithmetic_imm32(Arithmetic::sub, pauses_left_offset(), 1);
+    JumpSite const go_on = m_asm.jump_forward(Condition::not_sign);
+    emit_call(step, execute_pause, true);
+    m_asm.bind(go_on);
 }
 
 bool Translator::emit_system(Step const& step)

@@ -367,11 +367,7 @@ void Translator::emit_step(Step const& step)
     case Operation::return_near: return emit_return(step);
     case Operation::loop:
     case Operation::jump_cx_zero: return emit_loop(step);
-    case Operation::pause:
-        // Another virtual CPU may be what this one waits for: let events in.
-        m_asm.byte(0xf3);
-        m_asm.byte(0x90);
-        return;
+    case Operation::pause: return emit_pause(step);
     default:
         if (!emit_system(step))
             emit_operation(step);

@@ -84,6 +84,7 @@ private:
     void emit_swapgs();
     void emit_sti();
     void emit_time_stamp(Step const&);
+    void emit_pause(Step const&);
     void emit_user_access(Step const&, bool allowed);
     void emit_encoded(x86::Instruction const&, u8 reg, u8 vvvv, u8 rm_register, bool memory);
     void note_trap_point(Step const&, u8* begin);

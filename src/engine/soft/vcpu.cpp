@@ -15,8 +15,8 @@
 
 namespace anyhyve::soft {
 
-SoftVcpu::SoftVcpu(VcpuWires const& wires, CodeCache& cache, Thunks const& thunks)
-    : m_cpu(std::make_unique<Cpu>()), m_cpuid(wires), m_mmu(*m_cpu, cache), m_translator(*m_cpu, cache, thunks), m_cache(cache)
+SoftVcpu::SoftVcpu(VcpuWires const& wires, CodeCache& cache, Thunks const& thunks, Crowd& crowd)
+    : m_cpu(std::make_unique<Cpu>()), m_cpuid(wires), m_mmu(*m_cpu, cache), m_translator(*m_cpu, cache, thunks), m_cache(cache), m_crowd(crowd)
 {
     m_cpu->wires = wires;
     m_cpu->mmu = &m_mmu;
@@ -36,6 +36,13 @@ SoftVcpu::~SoftVcpu()
 }
 
 // --- events ---
+
+static u64 host_nanoseconds()
+{
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
+}
 
 static void futex_wake(std::atomic<u32>& word)
 {
@@ -77,20 +84,10 @@ bool SoftVcpu::can_wake() const
     return (events & Cpu::event_interrupt) && (m_cpu->rflags & x86::rflags::interrupt);
 }
 
-// Sleeping and waking through the host's scheduler costs 50 us and more, so look around for a while first.
-void SoftVcpu::wait()
+void SoftVcpu::sleep()
 {
-    constexpr long spin_nanoseconds = 50'000;
-    timespec start, now;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    do {
-        for (int i = 0; i < 64; ++i) {
-            if (can_wake())
-                return;
-            __builtin_ia32_pause();
-        }
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    } while ((now.tv_sec - start.tv_sec) * 1'000'000'000 + (now.tv_nsec - start.tv_nsec) < spin_nanoseconds);
+    IdleScope const idle(*m_cpu->crowd);
+    ++m_statistics.halt_sleeps;
     while (!can_wake()) {
         m_sleeping.store(1, std::memory_order_seq_cst);
         if (!can_wake())
@@ -98,6 +95,21 @@ void SoftVcpu::wait()
             syscall(SYS_futex, reinterpret_cast<u32*>(&m_sleeping), FUTEX_WAIT_PRIVATE, 1, nullptr, nullptr, 0);
         m_sleeping.store(0, std::memory_order_seq_cst);
     }
+}
+
+// Sleeping and waking through the host's scheduler takes long, so look around for a while first, unless another needs the host CPU.
+void SoftVcpu::wait()
+{
+    u64 const start = host_nanoseconds();
+    while (!m_cpu->crowd->is_crowded() && host_nanoseconds() - start < m_halt_spin.nanoseconds()) {
+        for (int i = 0; i < 64; ++i) {
+            if (can_wake())
+                return;
+            __builtin_ia32_pause();
+        }
+    }
+    sleep();
+    m_halt_spin.waited(host_nanoseconds() - start);
 }
 
 // True: leave run() with `exit`.
@@ -134,6 +146,8 @@ bool SoftVcpu::take_lifecycle_events(RunExit& exit)
 
 RunExit SoftVcpu::loop()
 {
+    m_cpu->crowd = &m_crowd.join();
+    BusyScope const busy(*m_cpu->crowd);
     m_cpu->clock_tsc_offset = m_cpu->wires.clock->tsc_offset(); // changes only while no vCPU runs
     for (;;) {
         RunExit exit;
@@ -209,6 +223,8 @@ std::vector<Statistic> SoftVcpu::statistics() const
         { "device memory reads", mmu.device_reads },
         { "device memory writes", mmu.device_writes },
         { "number of times hlt was intercepted", m_statistics.halts },
+        { "sleeps of a halted virtual CPU", m_statistics.halt_sleeps },
+        { "times PAUSE gave way to others", m_statistics.pause_yields },
         { "instructions stepped", m_statistics.steps },
         { "exceptions", m_statistics.exceptions },
         { "interrupts", m_statistics.interrupts },

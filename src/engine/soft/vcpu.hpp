@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "engine/soft/cpuid.hpp"
+#include "engine/soft/halt_spin.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/runtime.hpp"
 #include "engine/soft/translator.hpp"
@@ -13,7 +14,7 @@ namespace anyhyve::soft {
 
 class SoftVcpu : public Vcpu {
 public:
-    SoftVcpu(VcpuWires const&, CodeCache&, Thunks const&);
+    SoftVcpu(VcpuWires const&, CodeCache&, Thunks const&, Crowd&);
     ~SoftVcpu() override;
 
     RunExit run() override;
@@ -38,6 +39,7 @@ private:
     bool take_lifecycle_events(RunExit& exit);
     bool can_wake() const;
     void wait();
+    void sleep();
 
     std::unique_ptr<Cpu> m_cpu;
     Cpuid m_cpuid;
@@ -45,6 +47,8 @@ private:
     Mmu m_mmu;
     Translator m_translator;
     CodeCache& m_cache;
+    Crowd& m_crowd;
+    HaltSpin m_halt_spin;
     std::atomic<RunExit> m_requested { RunExit::kicked };
     std::atomic<u32> m_sleeping { 0 };
     bool m_waiting_for_sipi = false;
