@@ -50,6 +50,7 @@ std::string ending_text(Outcome const& outcome)
     switch (outcome.ending) {
     case Ending::time_out: return "does not end";
     case Ending::crash: return fmt::format("died, wait status {:x}", outcome.vector);
+    case Ending::too_many_steps: return "takes too many steps";
     case Ending::exception: break;
     }
     return fmt::format("exception {} at {:x}", outcome.vector, outcome.rip);
@@ -57,18 +58,54 @@ std::string ending_text(Outcome const& outcome)
 
 } // namespace
 
-// A fault shows its handler stale flags where the instruction, or a later one of the block, is going to overwrite them: see access_fault() in
-// src/engine/soft/runtime.cpp.
-static u64 comparable_flags(Case const& c, Outcome const& native)
+// What the translator makes of an instruction: does it end a block, which arithmetic flags does it need, which are lost to those before it?
+// Only of instructions that the host runs itself does it know more than that they may use all.
+static bool ends_block(x86::Instruction const& insn)
 {
-    constexpr u64 all = x86::rflags::writable & ~x86::rflags::rf;
-    bool const trap = native.vector == x86::vector::debug || native.vector == x86::vector::breakpoint || native.vector == x86::vector::overflow;
-    if (trap)
-        return all;
-    auto const list = instructions(c);
-    if (list.size() != 1)
-        return all & ~x86::rflags::arithmetic;
-    return all & ~u64 { static_cast<u16>(list[0].info->flags_written & ~list[0].info->flags_read) };
+    using enum x86::Operation;
+    switch (insn.info->operation) {
+    case copy: case nop: case lea: case bit_test_memory: case move_offset: case exchange_accumulator: case push: case push_immediate: case pop:
+        return false;
+    default:
+        return true; // or needs all flags, which comes to the same
+    }
+}
+
+static u16 flags_needed(x86::Instruction const& insn)
+{
+    bool const reads = insn.info->operation == x86::Operation::copy || insn.info->operation == x86::Operation::bit_test_memory;
+    return reads ? insn.info->flags_read : ends_block(insn) ? u16 { x86::arithmetic_flags } : u16 { 0 };
+}
+
+static u16 flags_killed(x86::Instruction const& insn)
+{
+    using enum x86::Operation;
+    auto const operation = insn.info->operation;
+    return operation == copy || operation == bit_test_memory ? insn.info->flags_written : u16 { 0 };
+}
+
+// A fault shows its handler stale flags where the block that faults overwrites them before anything reads them: see access_fault() in
+// src/engine/soft/runtime.cpp. So those that are dead before the instruction at `rip` are not compared, and no others.
+static u64 dead_flags(Case const& c, EngineRunner const& engine, u64 rip, Stepping stepping)
+{
+    constexpr unsigned most_instructions = 64;
+    auto const size = c.long_mode ? x86::CodeSize::bits64 : x86::CodeSize::bits32;
+    std::vector<x86::Instruction> block;
+    u64 const page_end = (rip | (layout::page - 1)) + 1;
+    for (u64 at = rip; at < page_end && block.size() < (stepping == Stepping::single_steps ? 1 : most_instructions); at += block.back().length) {
+        std::array<u8, 15> bytes;
+        unsigned const available = engine.bytes_at(at, bytes.data(), 15);
+        x86::Instruction insn;
+        if (x86::decode(bytes.data(), available, size, insn) != x86::DecodeStatus::ok || (at + insn.length > page_end && !block.empty()))
+            break;
+        block.push_back(insn);
+        if (ends_block(insn))
+            break;
+    }
+    u16 live = x86::arithmetic_flags;
+    for (auto insn = block.rbegin(); insn != block.rend(); ++insn)
+        live = static_cast<u16>((live & ~flags_killed(*insn)) | flags_needed(*insn));
+    return static_cast<u16>(x86::arithmetic_flags & ~live);
 }
 
 // The instruction that has faulted on the host.
@@ -91,7 +128,7 @@ static bool at_canonical_edge(Case const& c, Outcome const& native, x86::Instruc
 }
 
 // Where the CPU has a choice: which operand of CMPS it reads first; whether MASKMOVDQU with nothing chosen looks at the address; #AC of EVEX
-// vectors; what a CALL or ENTER that faults leaves below the stack pointer; whether an offset that is not canonical is fine when it is so with
+// vectors; what a CALL or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that is not canonical is fine when it is so with
 // the segment's base.
 static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine)
 {
@@ -113,15 +150,16 @@ static bool may_differ(Case const& c, Outcome const& native, Outcome const& engi
     switch (insn.info->operation) {
     case Operation::string_compare: return engine_faults;
     case Operation::mask_move: return true;
+    case Operation::pop_all: return native.vector == engine.vector && native.rip == engine.rip;
     case Operation::enter: return native.vector == engine.vector;
     case Operation::call_indirect: return native.vector == x86::vector::general_protection && native.rip == engine.rip;
     default: return false;
     }
 }
 
-std::string differences(Case const& c, Outcome const& native, Outcome const& engine)
+std::string differences(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner, Stepping stepping)
 {
-    if (native.ending == Ending::time_out)
+    if (native.ending == Ending::time_out || engine.ending == Ending::too_many_steps)
         return {};
     std::string text;
     auto const check = [&](std::string const& what, u64 a, u64 b) {
@@ -138,7 +176,8 @@ std::string differences(Case const& c, Outcome const& native, Outcome const& eng
     for (unsigned n = 0; n < (c.long_mode ? 16 : 8); ++n)
         check(names[n], native.gpr[n] & word, engine.gpr[n] & word);
     if ((native.flags ^ engine.flags) & ~x86::rflags::rf) {
-        u64 const compared = comparable_flags(c, native);
+        bool const trap = native.vector == x86::vector::debug || native.vector == x86::vector::breakpoint || native.vector == x86::vector::overflow;
+        u64 const compared = x86::rflags::writable & ~x86::rflags::rf & ~(trap ? 0 : dead_flags(c, runner, native.rip, stepping));
         check("flags", native.flags & compared, engine.flags & compared);
     }
     if (native.vector == engine.vector && has_error_code(native.vector)) {
@@ -161,7 +200,7 @@ std::string run_and_compare(NativeRunner& native, EngineRunner& engine, Case con
     if (wanted.ending == Ending::time_out)
         return {};
     Outcome const got = engine.run(c, stepping);
-    std::string text = differences(c, wanted, got);
+    std::string text = differences(c, wanted, got, engine, stepping);
     if (wanted.memory_hash == got.memory_hash)
         return text;
     auto const ours = engine.memory();

@@ -9,9 +9,9 @@
 
 namespace anyhyve::random_test {
 
-// One difference per line; empty when the outcomes agree.
-std::string differences(Case const&, Outcome const& native, Outcome const& engine);
-// The same, running the case, with the bytes of memory that differ. `undecided`: the host did not finish it either.
+// One difference per line; empty when the outcomes agree. The runner has just made the engine's.
+std::string differences(Case const&, Outcome const& native, Outcome const& engine, EngineRunner const&, Stepping);
+// The same, running the case, with the bytes of memory that differ.
 std::string run_and_compare(NativeRunner&, EngineRunner&, Case const&, Stepping);
 
 // A case as C++ that tests/random/regressions.cpp takes.

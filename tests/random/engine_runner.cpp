@@ -2,11 +2,13 @@
 // Spec: Intel SDM vol. 3A 4.5 (4-level paging), 6.14 (64-bit gates and stack frames), 8.7 (task state segment).
 #include "engine_runner.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/soft/flags.hpp"
 #include "engine/soft/host_signals.hpp"
 #include "engine/soft/host_vector_unit.hpp"
+#include "instruction_builder.hpp"
 
 namespace anyhyve::random_test {
 
@@ -194,20 +196,19 @@ void EngineRunner::keep_translations()
     }
 }
 
-// False: it did not come to an end.
-bool EngineRunner::go(Stepping stepping)
+Ending EngineRunner::go(Stepping stepping)
 {
-    constexpr unsigned most_steps = 1'000'000;
+    constexpr unsigned most_steps = 20'000;
     soft::Cpu& cpu = *m_cpu;
-    for (unsigned n = 0; n < most_steps; ++n) {
+    for (unsigned n = 0; n < most_steps && !cpu.halted && !m_stopped.load(); ++n) {
         cpu.step_once = stepping == Stepping::single_steps;
         cpu.leaving = false;
         soft::run_generated_code(cpu);
-        if (cpu.halted || m_stopped.load())
-            break;
     }
-    m_cpu->events.store(0);
-    return m_cpu->halted && !m_stopped.exchange(false);
+    cpu.events.store(0);
+    if (m_stopped.exchange(false))
+        return Ending::time_out;
+    return cpu.halted ? Ending::exception : Ending::too_many_steps;
 }
 
 void EngineRunner::stop()
@@ -242,19 +243,53 @@ Outcome EngineRunner::result()
     return outcome;
 }
 
-Outcome EngineRunner::run(Case const& c, Stepping stepping)
+void EngineRunner::begin(Case const& c)
 {
     m_image.prepare(c);
     m_pages.load(m_image);
     set_state(c);
+    m_stopped.store(false);
+}
+
+unsigned EngineRunner::bytes_at(u64 linear, u8* to, unsigned count) const
+{
+    for (unsigned n = 0; n < count; ++n) {
+        u64 const at = linear + n;
+        auto const page = std::find_if(std::begin(layout::pages), std::end(layout::pages), [&](layout::Page const& p) { return at - p.linear < layout::page; });
+        if (page == std::end(layout::pages))
+            return n;
+        to[n] = m_pages.page(static_cast<unsigned>(page - layout::pages))[at - page->linear];
+    }
+    return count;
+}
+
+bool EngineRunner::meets_unfit_code(Case const& c)
+{
+    constexpr unsigned most_steps = 100'000;
+    soft::Cpu& cpu = *m_cpu;
+    begin(c);
+    for (unsigned n = 0; n < most_steps && !cpu.halted && cpu.cpl == 3; ++n) {
+        std::array<u8, 15> bytes;
+        Instruction insn;
+        unsigned const available = bytes_at(cpu.rip, bytes.data(), 15);
+        if (decode(bytes.data(), available, c.long_mode ? CodeSize::bits64 : CodeSize::bits32, insn) == DecodeStatus::ok && unfit_for_host(insn))
+            return true;
+        cpu.step_once = true;
+        cpu.leaving = false;
+        soft::run_generated_code(cpu);
+    }
+    return false;
+}
+
+Outcome EngineRunner::run(Case const& c, Stepping stepping)
+{
+    begin(c);
     Outcome outcome {};
     m_turns.fetch_add(1);
-    bool const ended = go(stepping);
+    outcome.ending = go(stepping);
     m_turns.fetch_add(1);
-    if (!ended) {
-        outcome.ending = Ending::time_out;
+    if (outcome.ending != Ending::exception)
         return outcome;
-    }
     outcome = result();
     outcome.memory_hash = m_pages.hash(m_image);
     std::copy_n(m_cpu->xsave.begin(), xsave_bytes, outcome.xsave.begin());

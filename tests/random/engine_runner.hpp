@@ -23,6 +23,11 @@ public:
     EngineRunner& operator=(EngineRunner const&) = delete;
 
     Outcome run(Case const&, Stepping);
+    // Does the case come to an instruction that the host must not run, or runs in a way of its own (unfit_for_host())? By jumping into the
+    // middle of others, or by writing it.
+    bool meets_unfit_code(Case const&);
+    // `count` bytes at a linear address as the last run has left them, as far as they are mapped; returns how many.
+    unsigned bytes_at(u64 linear, u8* to, unsigned count) const;
     // What memory holds after the last run (layout::pages one after the other).
     std::vector<u8> memory() const;
     MemoryImage& image() { return m_image; }
@@ -62,7 +67,8 @@ private:
     void put(u64 physical, u64 value);
     void set_segments(Case const&);
     void set_state(Case const&);
-    bool go(Stepping);
+    void begin(Case const&);
+    Ending go(Stepping);
     void keep_translations();
     Outcome result();
 

@@ -43,6 +43,9 @@ bool unfit_for_host(Instruction const& insn)
     // LOCK MOV CR0 is MOV CR8 on AMD.
     if (insn.map == OpcodeMap::map_0f && (insn.opcode & 0xfc) == 0x20 && insn.encoding == Encoding::legacy && insn.lock)
         return true;
+    // AMD reads the operand of 0F 00 /6 and /7 before LOCK makes them #UD.
+    if (insn.map == OpcodeMap::map_0f && insn.opcode == 0x00 && insn.encoding == Encoding::legacy && insn.lock)
+        return true;
     // UD0 and UD1 have a ModRM byte on Intel only.
     if (insn.map == OpcodeMap::map_0f && (insn.opcode == 0xff || insn.opcode == 0xb9) && insn.encoding == Encoding::legacy)
         return true;

@@ -1,5 +1,6 @@
 // Makes a case that differs smaller as long as it still differs.
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "comparison.hpp"
@@ -33,7 +34,9 @@ private:
     // Keeps `smaller` if it still shows a difference.
     bool keep(Case const& smaller)
     {
-        if (m_tries++ > 3000 || !is_sound(smaller) || run_and_compare(m_native, m_engine, smaller, m_stepping).empty())
+        if (m_tries++ > 3000 || Clock::now() > m_deadline || !is_sound(smaller))
+            return false;
+        if (run_and_compare(m_native, m_engine, smaller, m_stepping).empty() || m_engine.meets_unfit_code(smaller))
             return false;
         m_case = smaller;
         return true;
@@ -68,6 +71,8 @@ private:
     bool m_single = false;
     x86::OpcodeInfo const* m_info = nullptr;
     unsigned m_tries = 0;
+    using Clock = std::chrono::steady_clock;
+    Clock::time_point const m_deadline = Clock::now() + std::chrono::seconds(20);
 };
 
 void Minimiser::simplify_state()

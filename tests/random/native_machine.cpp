@@ -214,7 +214,7 @@ void install_handlers()
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, nullptr);
-    itimerval const tick = { { 0, 20'000 }, { 0, 20'000 } };
+    itimerval const tick = { { 0, 8'000 }, { 0, 8'000 } };
     setitimer(ITIMER_VIRTUAL, &tick, nullptr);
 }
 

@@ -37,6 +37,13 @@ std::vector<Regression> const& regressions()
         { "CLWB keeps its 66, without which it is XSAVEOPT", 64, { 0x66, 0x0f, 0xae, 0x33 }, { { rbx, 0x20000088 }, { rax, 7 } } },
         { "CLFLUSHOPT keeps its 66, without which it is CLFLUSH", 64, { 0x66, 0x0f, 0xae, 0x3b }, { { rbx, 0x20000088 } } },
         { "ZMM upper halves without YMM upper halves", 64, { 0x0f, 0x38, 0xcc, 0xcf }, {}, { .vector_seed = 0x27976102731e0fa9 } },
+        { "VPCMPESTRI with VEX.W outside of 64-bit code: lengths of 32 bits", 32, { 0xc4, 0xe3, 0xf9, 0x61, 0xc1, 0x00 }, { { rdx, 0xfffffffe } } },
+        { "VPCMPESTRM with VEX.W outside of 64-bit code", 32, { 0xc4, 0xc3, 0xf9, 0x60, 0xc1, 0x00 }, { { rdx, 0xffffffff } } },
+        { "VPINSRQ outside of 64-bit code", 32, { 0xc4, 0xe3, 0xe1, 0x22, 0xc0, 0x00 }, { { rax, 5 } } },
+        { "VPEXTRQ outside of 64-bit code", 32, { 0xc4, 0xe3, 0xf9, 0x16, 0xc0, 0x00 }, {}, { .vector_seed = 5 } },
+        { "a gather never raises #AC", 64, { 0xc4, 0xe2, 0xe9, 0x92, 0x44, 0x0b, 0x10 }, { { rbx, 0x20000001 }, { rsp, 0x20000800 } }, { .flags = 0x40202, .vector_seed = 0x3abbc9342e0ef45b } },
+        { "flags that the rewritten code does not overwrite", 64, { 0xc6, 0x05, 0x02, 0x00, 0x00, 0x00, 0x97, 0x90, 0x90, 0x80, 0xcc, 0xcc }, {}, { .flags = 0xa02 } },
+        { "flags that the rewritten code does not overwrite, absolute address", 32, { 0xc6, 0x05, 0x08, 0x02, 0x00, 0x10, 0xab, 0x90, 0x3c }, {}, { .flags = 0xa02 } },
     };
     return list;
 }

@@ -53,7 +53,8 @@ struct Case {
     u64 start() const { return layout::code + code_offset; }
 };
 
-enum class Ending : u8 { exception, time_out, crash };
+// too_many_steps: of the engine, one at a time; nobody knows how it would have ended.
+enum class Ending : u8 { exception, time_out, crash, too_many_steps };
 
 struct Outcome {
     std::array<u64, 16> gpr;

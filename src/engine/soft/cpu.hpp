@@ -43,8 +43,9 @@ struct PendingFault {
 
 // Which kind of access the memory unit checks for.
 enum class Access : u8 { read, write, fetch };
-// Under whose rights: the CPL, or the supervisor's whatever the CPL is (descriptor tables, TSS, interrupt stacks).
-enum class Rights : u8 { current, supervisor };
+// Under whose rights: the CPL, or the supervisor's whatever the CPL is (descriptor tables, TSS, interrupt stacks). `current_unaligned`: the
+// CPL's, and never #AC (gathers and scatters: SDM vol. 2A table 2-27).
+enum class Rights : u8 { current, supervisor, current_unaligned };
 
 // Which of the look-aside tables the current privilege uses.
 enum TlbIndex : u8 { tlb_user, tlb_supervisor, tlb_supervisor_user_access /* SMAP lifted by RFLAGS.AC */, tlb_index_count };

@@ -49,7 +49,7 @@ inline u64 huge_region_bit(u64 linear) { return bit(static_cast<unsigned>((linea
 
 TlbIndex Mmu::tlb_for(Rights rights) const
 {
-    return rights == Rights::current ? mode::tlb(m_cpu.mode) : m_cpu.cpl == 3 ? tlb_supervisor : mode::tlb(m_cpu.mode);
+    return rights != Rights::supervisor ? mode::tlb(m_cpu.mode) : m_cpu.cpl == 3 ? tlb_supervisor : mode::tlb(m_cpu.mode);
 }
 
 void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& translation, u8* host, bool watched)

@@ -67,10 +67,11 @@ bool has_prefix_66(x86::Instruction const& insn)
     return insn.operand_size == 2 && !insn.info->byte_operand;
 }
 
-// VEX.W and EVEX.W do not widen general operands outside of 64-bit code.
+// VEX.W and EVEX.W do not widen general operands outside of 64-bit code, nor those that are not named (the lengths of VPCMPESTRI).
 bool keeps_w(x86::Instruction const& insn)
 {
-    return insn.code_size == x86::CodeSize::bits64 || !(is_gpr(insn.info->reg_kind) || is_gpr(insn.info->rm_kind) || is_gpr(insn.info->vvvv_kind));
+    return insn.code_size == x86::CodeSize::bits64
+        || !(is_gpr(insn.info->reg_kind) || is_gpr(insn.info->rm_kind) || is_gpr(insn.info->vvvv_kind) || insn.info->implicit_read);
 }
 
 // VBLENDVPS and its relatives: the immediate names a register, whose top bit counts in 64-bit code only.

@@ -7,6 +7,7 @@
 #include "engine/soft/cpuid.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/operations.hpp"
+#include "engine/soft/vendor.hpp"
 
 namespace anyhyve::soft {
 
@@ -175,11 +176,27 @@ static u16 flags_killed(x86::Instruction const& insn)
     return copied(insn) ? insn.info->flags_written : 0;
 }
 
+// A store to a fixed address within the block: what follows it may not be what was decoded, and read flags that the old code overwrites.
+bool Translator::may_rewrite_block(Step const& step) const
+{
+    auto const& insn = step.insn;
+    bool const writes = insn.info->memory == x86::MemoryAccess::write || insn.info->memory == x86::MemoryAccess::read_write;
+    if (!insn.has_memory || !writes || insn.base != 0xff || insn.index != 0xff || insn.segment == x86::Segment::fs || insn.segment == x86::Segment::gs)
+        return false;
+    if (!is64() && !(m_mode & mode::flat))
+        return true; // wherever the segment lies
+    u64 const address = static_cast<u64>(insn.displacement) + (insn.rip_relative ? rip_behind(step) : 0);
+    u64 const distance = mask_rip(address - m_linear);
+    return distance < m_block->guest_size || mask_rip(m_linear - address) < x86::memory_operand_size(insn);
+}
+
 void Translator::find_liveness()
 {
     u16 live = x86::arithmetic_flags;
     for (unsigned i = m_step_count; i-- > 0;) {
         Step& step = m_steps[i];
+        if (may_rewrite_block(step))
+            live = x86::arithmetic_flags;
         step.live_after = live;
         live = static_cast<u16>((live & ~flags_killed(step.insn)) | flags_read(step.insn));
     }
@@ -295,10 +312,18 @@ void Translator::emit_tail_guard()
     m_late[m_late_count++] = { .kind = Late::Kind::tail, .from = m_asm.jump_forward(Condition::not_equal) };
 }
 
+// VPINSRQ and VPEXTRQ outside of 64-bit code: Intel ignores VEX.W (SDM vol. 2, PINSRD and PEXTRD, note 1), AMD does not have them there.
+static bool is_quadword_transfer(x86::Instruction const& insn)
+{
+    return insn.encoding == x86::Encoding::vex && insn.map == x86::OpcodeMap::map_0f3a && insn.vex_w && (insn.opcode == 0x16 || insn.opcode == 0x22);
+}
+
 bool Translator::allowed(x86::Instruction const& insn) const
 {
     using x86::Unit;
     if (insn.info->operation == Operation::undefined || !m_cpu.cpuid->has(insn.info->feature))
+        return false;
+    if (!is64() && is_quadword_transfer(insn) && cpu_vendor() == Vendor::amd)
         return false;
     bool const vector = insn.encoding != x86::Encoding::legacy && insn.info->unit != Unit::integer;
     if (insn.encoding != x86::Encoding::legacy && (m_mode & mode::real_addressing))

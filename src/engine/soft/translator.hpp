@@ -33,6 +33,7 @@ private:
     Outcome decode_one(u64 offset, x86::Instruction&, bool& straddles);
     bool ends_block(x86::Instruction const&) const;
     bool allowed(x86::Instruction const&) const;
+    bool may_rewrite_block(Step const&) const;
     void find_liveness();
     void emit_block();
     void emit_entry();

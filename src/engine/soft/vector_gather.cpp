@@ -66,7 +66,7 @@ private:
     {
         u64 linear = 0, element = 0;
         STEP(element_address(number, Access::read, linear));
-        STEP(m_cpu.mmu->read(linear, &element, m_element_size));
+        STEP(m_cpu.mmu->read(linear, &element, m_element_size, Rights::current_unaligned));
         put_element(m_data, number, m_element_size, element);
         return Outcome::next;
     }
@@ -75,7 +75,7 @@ private:
         u64 linear = 0;
         STEP(element_address(number, Access::write, linear));
         u64 const element = get_element(m_data, number, m_element_size);
-        return m_cpu.mmu->write(linear, &element, m_element_size);
+        return m_cpu.mmu->write(linear, &element, m_element_size, Rights::current_unaligned);
     }
 
     Cpu& m_cpu;

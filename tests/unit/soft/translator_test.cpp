@@ -86,6 +86,15 @@ TEST(Translator, KeepsFlagsWhenCodeRewritesItself)
     EXPECT_EQ(e.gpr[rdx] & 0xffff, 0x0101u);
 }
 
+TEST(Translator, KeepsFlagsThatTheCodeItRewritesWouldLose)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    // sub eax,eax (ZF, PF); mov word [rip],9090h; or cl,dl -> nop, nop; sete dl; setp dh
+    auto e = m.run(s, { 0x29, 0xc0, 0x66, 0xc7, 0x05, 0, 0, 0, 0, 0x90, 0x90, 0x08, 0xd1, 0x0f, 0x94, 0xc2, 0x0f, 0x9a, 0xc6 });
+    EXPECT_EQ(e.gpr[rdx] & 0xffff, 0x0101u);
+}
+
 TEST(Translator, RunsVectorCode)
 {
     GuestMachine m;
