@@ -246,6 +246,8 @@ constexpr MsrRow table[] = {
     { msr::gs_base, msr::gs_base, Owner::any, get_base<Segment::gs>, set_base<Segment::gs> },
     { msr::kernel_gs_base, msr::kernel_gs_base, Owner::any, get<&Cpu::kernel_gs_base>, set_canonical<&Cpu::kernel_gs_base> },
     { msr::tsc_aux, msr::tsc_aux, Owner::any, get<&Cpu::tsc_aux>, set_low<&Cpu::tsc_aux> },
+    // Event selects and counters of the K7, which every AMD64 processor has and CPUID does not announce: nothing is ever counted.
+    { 0xc0010000, 0xc0010007, Owner::amd, get_constant<0>, drop },
     { 0xc0010010, 0xc0010010, Owner::amd, get_constant<0>, drop },      // SYSCFG
     { 0xc0010015, 0xc0010015, Owner::amd, get_constant<hwcr_tsc_at_p0>, drop },
     { 0xc0010016, 0xc0010019, Owner::amd, get_constant<0>, drop },      // I/O range registers

@@ -76,6 +76,18 @@ TEST_F(ModelSpecificRegisters, unknown_ones_follow_the_policy)
     EXPECT_EQ(write(0x4b564d00, 1), Outcome::next);
 }
 
+// They are part of AMD64: software uses them without asking CPUID.
+TEST_F(ModelSpecificRegisters, counters_of_the_k7_count_nothing)
+{
+    if (!cpu.cpuid->amd())
+        GTEST_SKIP() << "the host is not AMD's";
+    for (u32 index = 0xc0010000; index < 0xc0010008; ++index) {
+        EXPECT_EQ(write(index, 0x530076), Outcome::next);
+        EXPECT_EQ(read(index), Outcome::next);
+        EXPECT_EQ(pair(), 0u);
+    }
+}
+
 TEST_F(ModelSpecificRegisters, what_linux_reads_unchecked_exists)
 {
     for (u32 const index : { 0x1bu, 0x8bu, 0xfeu, 0x10au, 0x174u, 0x179u, 0x277u, 0x2ffu, 0xc0000080u })
