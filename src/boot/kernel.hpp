@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "boot/image_source.hpp"
 #include "boot/memory_map.hpp"
@@ -11,13 +12,20 @@
 
 namespace anyhyve::boot {
 
-// How a kernel is entered. automatic: 64-bit if a bzImage has that entry, else 32-bit; PVH for ELF files.
-enum class KernelEntry { automatic, flat32, long64, pvh };
-// "auto", "flat32", "long64" or "pvh".
+// How a kernel is entered. automatic: 64-bit if a bzImage has that entry, else 32-bit; PVH for ELF files, unless they have a
+// multiboot header.
+enum class KernelEntry { automatic, flat32, long64, pvh, multiboot };
+// "auto", "flat32", "long64", "pvh" or "multiboot".
 Result<KernelEntry> parse_kernel_entry(std::string_view);
 std::string_view to_string(KernelEntry);
 
-enum class KernelKind { linux_image, elf, unknown };
+enum class KernelKind { linux_image, elf, multiboot, unknown };
+
+// A file that a multiboot kernel finds in memory, and the words behind its name.
+struct KernelModule {
+    ImageSource const* file;
+    std::string text;
+};
 
 struct KernelRequest {
     ImageSource const& kernel;
@@ -26,6 +34,7 @@ struct KernelRequest {
     KernelEntry entry = KernelEntry::automatic;
     // Where the ACPI tables' root is or will be; 0 when there are none.
     u64 rsdp = memory_map::acpi_tables;
+    std::vector<KernelModule> modules {};
 };
 
 struct LoadedGuest {

@@ -41,6 +41,9 @@ constexpr u64 local_apic = 0xfee00000, local_apic_size = 0x1000;
 constexpr u64 boot_rom_region = 0xff000000, boot_rom_region_size = 16 * MiB;
 constexpr u64 boot_rom_end = 4 * GiB;
 
+// pc-testdev's, where a boot ROM would be.
+constexpr u64 test_memory = 0xff000000;
+
 // Rate of the local APIC timer before its divider; guests measure it.
 constexpr u64 local_apic_bus_hz = 128 * MiB;
 
@@ -53,6 +56,12 @@ constexpr u64 linux_boot_params = 0x3000;
 constexpr u64 pvh_start_info = 0x4000;
 constexpr u64 pvh_modules = 0x4100;
 constexpr u64 pvh_memory_map = 0x5000;
+// Multiboot's structures share that space: only one protocol is used at a time.
+constexpr u64 multiboot_information = 0x3000, multiboot_information_size = 0x74;
+constexpr u64 multiboot_memory_map = 0x3100;
+constexpr u64 multiboot_modules = 0x4000, multiboot_modules_size = 0x1000;
+constexpr u64 multiboot_strings = 0x5000, multiboot_strings_size = 0x2000;
+constexpr u64 multiboot_end = 0x8000; // some kernels begin this low
 constexpr u64 stack_top = 0x8000;
 constexpr u64 page_tables = 0x8000, page_tables_end = 0xe000; // PML4, PDPT, four page directories
 constexpr u64 command_line = 0x20000, command_line_size = 0x10000;
@@ -67,6 +76,8 @@ constexpr u16 pit = 0x40, pit_size = 4;
 constexpr u16 keyboard_data = 0x60, keyboard_command = 0x64;
 constexpr u16 system_control = 0x61; // NMI status and speaker
 constexpr u16 rtc = 0x70, rtc_size = 2, rtc_reserved = 0x72, rtc_reserved_size = 6;
+constexpr u16 test_latch = 0xe0, test_lines = 0x2000, test_lines_end = 0x3000;
+constexpr u16 debug_exit = 0xf4, debug_exit_size = 4;
 constexpr u16 post_code = 0x80, post_code_diagnostic = 0x84;
 constexpr u16 system_control_a = 0x92; // fast reset, address line 20
 constexpr u16 smi_command = 0xb2;

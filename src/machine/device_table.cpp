@@ -61,7 +61,25 @@ DeviceRow const rows[] = {
     { &VirtioRnd::info, make_virtio_rnd },
 };
 
-constexpr std::string_view lpc_devices[] = { "com1", "com2", "com3", "com4" };
+struct LpcRow {
+    std::string_view name;
+    std::string_view help; // empty: a serial port, which is connected to something
+};
+
+constexpr LpcRow lpc_rows[] = {
+    { "com1", "" },
+    { "com2", "" },
+    { "com3", "" },
+    { "com4", "" },
+    { "debug-exit", "A write of v to port 0xf4 ends bhyve with exit status 2v+1" },
+    { "pc-testdev", "The test device of kvm-unit-tests: ports 0xe0-0xe8 and 0xf4, interrupt lines at 0x2000, memory at 0xff000000" },
+};
+
+LpcRow const* find_lpc_row(std::string_view name)
+{
+    auto const* const row = std::find_if(std::begin(lpc_rows), std::end(lpc_rows), [name](LpcRow const& r) { return r.name == name; });
+    return row == std::end(lpc_rows) ? nullptr : row;
+}
 
 } // namespace
 
@@ -78,7 +96,13 @@ DeviceRow const* find_device(std::string_view name)
 
 bool is_lpc_device(std::string_view name)
 {
-    return std::find(std::begin(lpc_devices), std::end(lpc_devices), name) != std::end(lpc_devices);
+    return find_lpc_row(name) != nullptr;
+}
+
+bool is_plain_lpc_device(std::string_view name)
+{
+    auto const* const row = find_lpc_row(name);
+    return row && !row->help.empty();
 }
 
 std::string device_help()
@@ -95,9 +119,9 @@ std::string device_help()
 std::string lpc_device_help()
 {
     std::string text;
-    for (auto const name : lpc_devices)
-        text += fmt::format("{}\n", name);
-    return text + "    stdio, tcp=[address:]port, autopty[=link], file=path, none, or the path of a terminal device\n";
+    for (auto const& row : lpc_rows)
+        text += fmt::format("{}\n    {}\n", row.name, row.help.empty() ? "stdio, tcp=[address:]port, autopty[=link], file=path, none, or the path of a terminal device" : row.help);
+    return text;
 }
 
 } // namespace anyhyve::machine

@@ -32,6 +32,8 @@ DeviceRow const* find_device(std::string_view name);
 
 // "com1" to "com4".
 bool is_lpc_device(std::string_view name);
+// One that is not connected to anything.
+bool is_plain_lpc_device(std::string_view name);
 
 // What `-s help` and `-l help` print.
 std::string device_help();

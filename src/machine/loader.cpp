@@ -18,15 +18,23 @@ Result<boot::KernelEntry> parse_entry(std::string_view word)
     return boot::parse_kernel_entry(word);
 }
 
+ModuleWords split_module(std::string const& module)
+{
+    auto const blank = module.find(' ');
+    return blank == std::string::npos ? ModuleWords { module, "" } : ModuleWords { module.substr(0, blank), module.substr(blank + 1) };
+}
+
 Result<void> check_boot_files(BootRequest const& request)
 {
     TRY(parse_entry(request.entry));
     auto const kernel = TRY(boot::FileSource::open(request.kernel));
     auto const kind = TRY(boot::detect_kernel(*kernel));
     if (kind == boot::KernelKind::unknown)
-        return make_error(ENOEXEC, "{} is not a kernel that can be loaded: neither a Linux image nor an ELF file", request.kernel);
+        return make_error(ENOEXEC, "{} is not a kernel that can be loaded: no Linux image, ELF file or multiboot kernel", request.kernel);
     if (!request.initrd.empty())
         TRY(boot::FileSource::open(request.initrd));
+    for (auto const& module : request.modules)
+        TRY(boot::FileSource::open(split_module(module).path));
     return {};
 }
 
@@ -53,7 +61,17 @@ Result<boot::LoadedGuest> load_guest(GuestMemory& memory, BootRequest const& req
     std::unique_ptr<boot::FileSource> initrd;
     if (!request.initrd.empty())
         initrd = TRY(boot::FileSource::open(request.initrd));
-    return boot::load_kernel(memory, { .kernel = *kernel, .initrd = initrd.get(), .command_line = with_clock_hints(request.command_line), .entry = entry });
+    boot::KernelRequest wanted { .kernel = *kernel, .initrd = initrd.get(), .command_line = request.command_line, .entry = entry };
+    std::vector<std::unique_ptr<boot::FileSource>> module_files;
+    for (auto const& module : request.modules) {
+        auto const words = split_module(module);
+        module_files.push_back(TRY(boot::FileSource::open(words.path)));
+        wanted.modules.push_back({ module_files.back().get(), words.text });
+    }
+    bool const multiboot = entry == boot::KernelEntry::multiboot || TRY(boot::detect_kernel(*kernel)) == boot::KernelKind::multiboot;
+    if (!multiboot)
+        wanted.command_line = with_clock_hints(wanted.command_line);
+    return boot::load_kernel(memory, wanted);
 }
 
 void clear_memory(GuestMemory& memory)

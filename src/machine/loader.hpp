@@ -6,8 +6,14 @@
 
 namespace anyhyve::machine {
 
-// The words of the command line: auto, 32, 64, pvh; and the loaders' own names for them.
+// The words of the command line: auto, 32, 64, pvh, multiboot; and the loaders' own names for them.
 Result<boot::KernelEntry> parse_entry(std::string_view);
+
+// What a module is given as: the path of its file, a blank, and the words that its reader finds beside it.
+struct ModuleWords {
+    std::string path, text;
+};
+ModuleWords split_module(std::string const&);
 
 // Finds wrong files before a machine is touched for them.
 Result<void> check_boot_files(BootRequest const&);

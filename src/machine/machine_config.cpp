@@ -25,7 +25,6 @@ constexpr AbsentVariable absent_variables[] = {
     { "lpc.bootrom", "firmware" },
     { "lpc.bootvars", "firmware" },
     { "lpc.fwcfg", "fw_cfg, which firmware reads" },
-    { "lpc.pc-testdev", "the test device" },
     { "tpm", "the TPM" },
 };
 
@@ -94,6 +93,8 @@ Result<void> read_boot(ConfigTree const& tree, BootRequest& boot)
     boot.initrd = TRY(tree.value_or("boot.initrd", ""));
     boot.command_line = TRY(tree.value_or("boot.cmdline", ""));
     boot.entry = TRY(tree.value_or("boot.entry", "auto"));
+    for (std::string key = "boot.module.0"; tree.has(key); key = fmt::format("boot.module.{}", boot.modules.size()))
+        boot.modules.push_back(TRY(tree.value_or(key, "")));
     if (boot.wanted())
         return {};
     if (!boot.initrd.empty() || !boot.command_line.empty() || tree.has("boot.protocol"))
@@ -146,13 +147,15 @@ Result<void> read_pci_devices(ConfigTree const& tree, MachineConfig& config)
     return {};
 }
 
-Result<void> read_com_ports(ConfigTree const& tree, MachineConfig& config)
+Result<void> read_lpc_devices(ConfigTree const& tree, MachineConfig& config)
 {
     for (unsigned number = 1; number <= 4; ++number) {
         ComPortConfig port { number, TRY(tree.value_or(fmt::format("lpc.com{}.path", number), "")), TRY(tree.value_or(fmt::format("lpc.com{}.tcp", number), "")) };
         if (!port.path.empty() || !port.tcp.empty())
             config.com_ports.push_back(std::move(port));
     }
+    config.test_device = TRY(tree.boolean_or("lpc.pc-testdev", false));
+    config.debug_exit = TRY(tree.boolean_or("lpc.debug-exit", false));
     return {};
 }
 
@@ -185,7 +188,7 @@ Result<MachineConfig> MachineConfig::read(ConfigTree const& tree)
     TRY(read_lifetime(tree, config));
     TRY(read_boot(tree, config.boot));
     TRY(read_pci_devices(tree, config));
-    TRY(read_com_ports(tree, config));
+    TRY(read_lpc_devices(tree, config));
     TRY(read_smbios(tree, config));
     return config;
 }

@@ -16,6 +16,7 @@ namespace anyhyve::machine {
 struct BootRequest {
     std::string kernel, initrd, command_line;
     std::string entry = "auto";
+    std::vector<std::string> modules; // of a multiboot kernel: a path, and words behind a blank
     bool wanted() const { return !kernel.empty(); }
 };
 
@@ -59,6 +60,8 @@ struct MachineConfig {
     BootRequest boot;
     std::vector<PciDeviceConfig> pci_devices;
     std::vector<ComPortConfig> com_ports;
+    bool test_device = false; // pc-testdev
+    bool debug_exit = false;
     std::map<unsigned, std::vector<unsigned>> host_cpus; // by virtual CPU
 
     // Every value is checked; unknown variables are left alone, as in bhyve_config(5).

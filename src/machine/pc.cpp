@@ -65,6 +65,7 @@ Result<void> Pc::assemble()
     TRY(create_processors());
     TRY(place_devices());
     TRY(create_com_ports());
+    TRY(create_test_devices());
     TRY(create_pci_devices());
     TRY(assign_pci_resources());
     m_tables = TRY(FirmwareTables::build(m_config, m_pci));
@@ -155,6 +156,23 @@ Result<void> Pc::create_com_ports()
     return {};
 }
 
+Result<void> Pc::create_test_devices()
+{
+    if (m_config.test_device || m_config.debug_exit) {
+        m_debug_exit = std::make_unique<DebugExit>([this](int status) {
+            m_exit_status = status;
+            end(RunExit::power_off);
+        });
+        TRY(m_ports.add(ports::debug_exit, ports::debug_exit_size, *m_debug_exit, "debug exit"));
+    }
+    if (!m_config.test_device)
+        return {};
+    m_test_device = std::make_unique<TestDevice>(m_interrupts);
+    TRY(m_ports.add(ports::test_latch, TestDevice::port_count, m_test_device->ports(), "test device"));
+    TRY(m_ports.add(ports::test_lines, TestDevice::line_count, m_test_device->lines(), "test device"));
+    return m_mmio.add(memory_map::test_memory, TestDevice::memory_size, m_test_device->memory(), "test device");
+}
+
 Result<void> Pc::create_pci_devices()
 {
     DeviceWires const wires { m_pci.wires(), m_memory, m_pirq_wiring.get(), m_config.name, m_config.virtio_msix };
@@ -176,7 +194,8 @@ Result<void> Pc::create_pci_devices()
 Result<void> Pc::assign_pci_resources()
 {
     PciWindows windows;
-    windows.ports = { ports::pci_bars, ports::pci_bars_end - ports::pci_bars };
+    u32 const first_port = m_test_device ? ports::test_lines_end : ports::pci_bars;
+    windows.ports = { first_port, ports::pci_bars_end - first_port };
     windows.memory32 = { memory_map::pci_bars_32, memory_map::pci_bars_32_end - memory_map::pci_bars_32 };
     windows.memory64 = { memory_map::pci_bars_64(m_memory.size()), memory_map::pci_bars_64_size };
     TRY(m_pci.assign_bars(windows, PciBus::Decode::on));
@@ -201,8 +220,16 @@ void Pc::run(unsigned id)
         RunExit const reason = thread.vcpu().run();
         thread.returned(reason);
         if (reason != RunExit::kicked)
-            m_listener.ended({ reason, reason == RunExit::failure ? failure_text(id) : std::string() });
+            m_listener.ended(machine_end(id, reason));
     }
+}
+
+MachineEnd Pc::machine_end(unsigned vcpu, RunExit reason)
+{
+    MachineEnd end { reason, reason == RunExit::failure ? failure_text(vcpu) : std::string() };
+    if (int const status = m_exit_status; reason == RunExit::power_off && status >= 0)
+        end.exit_status = status;
+    return end;
 }
 
 // bhyve -e: the virtual CPU that touched a port where nothing is stops behind the instruction.

@@ -3,6 +3,7 @@
 // and run(), which is what the thread of each virtual CPU does.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -14,9 +15,11 @@
 #include "device/irqchip/interrupt_router.hpp"
 #include "device/irqchip/local_apic.hpp"
 #include "device/legacy/acpi_pm.hpp"
+#include "device/legacy/debug_exit.hpp"
 #include "device/legacy/debug_port.hpp"
 #include "device/legacy/keyboard_controller.hpp"
 #include "device/legacy/reset_port.hpp"
+#include "device/legacy/test_device.hpp"
 #include "device/pci/config_access.hpp"
 #include "device/pci/lpc_bridge.hpp"
 #include "device/pci/pci_bus.hpp"
@@ -35,6 +38,7 @@ namespace anyhyve::machine {
 struct MachineEnd {
     RunExit reason = RunExit::kicked;
     std::string text; // of a failure
+    std::optional<int> exit_status {}; // that the guest chose, with power_off
 };
 
 class Pc {
@@ -105,6 +109,7 @@ private:
     Result<void> create_processors();
     Result<void> place_devices();
     Result<void> create_com_ports();
+    Result<void> create_test_devices();
     Result<void> create_pci_devices();
     Result<void> assign_pci_resources();
     Result<void> start_threads();
@@ -142,6 +147,9 @@ private:
     DebugPort m_post_code { "post80" };
     DebugPort m_post_code_diagnostic { "post84" };
     std::vector<std::unique_ptr<Uart>> m_com_ports;
+    std::unique_ptr<TestDevice> m_test_device; // -l pc-testdev
+    std::unique_ptr<DebugExit> m_debug_exit;   // -l debug-exit
+    std::atomic<int> m_exit_status { -1 };     // of a guest that wrote there
 
     PciBus m_pci { { m_mmio, m_ports, m_interrupts, m_apic_bus }, PciBus::InterruptMap::round_robin };
     PciConfigPorts m_pci_config_ports { m_pci, &m_reset_port.reset_control() };
@@ -160,6 +168,7 @@ private:
 
     void refuse_port(u64 port, unsigned width);
     std::string failure_text(unsigned vcpu) const;
+    MachineEnd machine_end(unsigned vcpu, RunExit);
     void set_external_output(bool asserted);
     i64 rtc_seconds() const;
     Hpet::Wires hpet_wires();

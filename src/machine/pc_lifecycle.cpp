@@ -39,6 +39,8 @@ std::vector<Persistent*> Pc::parts() const
         parts.push_back(uart.get());
     for (auto const& device : m_pci_devices)
         parts.push_back(device.get());
+    if (m_test_device)
+        parts.push_back(m_test_device.get());
     for (auto* part : m_fixed_parts)
         parts.push_back(part);
     for (auto const& apic : m_local_apics)
@@ -127,7 +129,7 @@ void Pc::end(RunExit reason)
     if (on_vcpu_thread)
         m_threads[current->id()]->vcpu().request_exit(reason);
     else
-        m_listener.ended({ reason, {} });
+        m_listener.ended({ reason, {}, {} });
 }
 
 std::vector<StatisticsSource const*> Pc::statistics_sources() const

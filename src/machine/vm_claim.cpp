@@ -5,6 +5,7 @@
 
 #include "base/log.hpp"
 #include "machine/device_node.hpp"
+#include "machine/loader.hpp"
 
 namespace anyhyve::machine {
 
@@ -51,6 +52,13 @@ BootRequest with_absolute_paths(BootRequest request)
             *path = absolute;
         std::free(absolute);
     }
+    for (auto& module : request.modules) {
+        auto const words = split_module(module);
+        char* const absolute = realpath(words.path.c_str(), nullptr);
+        if (absolute)
+            module = words.text.empty() ? absolute : fmt::format("{} {}", absolute, words.text);
+        std::free(absolute);
+    }
     return request;
 }
 
@@ -70,13 +78,15 @@ std::string literal(std::string_view text)
 Result<void> remember_boot_request(ConfigTree& config, BootRequest const& request)
 {
     TRY(config.erase("boot"));
-    TRY(config.set("boot.protocol", "linux"));
+    TRY(config.set("boot.protocol", request.entry == "multiboot" ? "multiboot" : "linux"));
     TRY(config.set("boot.kernel", literal(request.kernel)));
     TRY(config.set("boot.entry", request.entry));
     if (!request.initrd.empty())
         TRY(config.set("boot.initrd", literal(request.initrd)));
     if (!request.command_line.empty())
         TRY(config.set("boot.cmdline", literal(request.command_line)));
+    for (std::size_t i = 0; i < request.modules.size(); ++i)
+        TRY(config.set(fmt::format("boot.module.{}", i), literal(request.modules[i])));
     return {};
 }
 

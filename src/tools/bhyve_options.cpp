@@ -100,6 +100,11 @@ Result<Assignments> parse_lpc_option(std::string_view text)
     bool const known = machine::is_lpc_device(device);
     if (!known)
         return make_error(EINVAL, "invalid lpc device configuration '{}'", text);
+    if (machine::is_plain_lpc_device(device)) {
+        if (comma != std::string_view::npos)
+            return make_error(EINVAL, "-l {}: {} has no options", text, device);
+        return Assignments { { "lpc." + device, "true" } };
+    }
     if (comma == std::string_view::npos || comma + 1 == text.size())
         return make_error(EINVAL, "-l {}: what the port is connected to is missing, as in {},stdio", text, device);
     std::string_view const backend = text.substr(comma + 1);
@@ -117,12 +122,53 @@ static std::string literal(std::string_view text)
     return out;
 }
 
+namespace {
+
+constexpr std::string_view multiboot_names[] = { "kernel=", "cmdline=", "module=" };
+
+// Up to the next comma that one of the names follows: command lines have commas, too.
+std::string_view take_multiboot_item(std::string_view& rest)
+{
+    std::size_t end = rest.size();
+    for (auto const name : multiboot_names)
+        end = std::min(end, rest.find(fmt::format(",{}", name)));
+    std::string_view const item = rest.substr(0, end);
+    rest = end < rest.size() ? rest.substr(end + 1) : std::string_view {};
+    return item;
+}
+
+// kernel=F[,cmdline=...][,module=F[ words]]...
+Result<Assignments> parse_multiboot_option(std::string_view text)
+{
+    Assignments assignments { { "boot.protocol", "multiboot" }, { "boot.entry", "multiboot" } };
+    unsigned modules = 0;
+    bool has_kernel = false;
+    for (std::string_view rest = text; !rest.empty();) {
+        std::string_view const item = take_multiboot_item(rest);
+        auto const equals = item.find('=');
+        std::string const name(item.substr(0, equals));
+        if (equals == std::string_view::npos || (name != "kernel" && name != "cmdline" && name != "module"))
+            return make_error(EINVAL, "-b multiboot: '{}' is not kernel=, cmdline= or module=", item);
+        has_kernel |= name == "kernel" && equals + 1 < item.size();
+        std::string const key = name == "module" && equals + 1 < item.size() ? fmt::format("boot.module.{}", modules++) : "boot." + name;
+        if (equals + 1 < item.size())
+            assignments.emplace_back(key, literal(item.substr(equals + 1)));
+    }
+    if (!has_kernel)
+        return make_error(EINVAL, "-b multiboot,{}: kernel= is missing", text);
+    return assignments;
+}
+
+} // namespace
+
 // cmdline= comes last: kernels want commas in it.
 Result<Assignments> parse_boot_option(std::string_view text)
 {
     auto const comma = text.find(',');
+    if (text.substr(0, comma) == "multiboot")
+        return parse_multiboot_option(comma == std::string_view::npos ? std::string_view {} : text.substr(comma + 1));
     if (text.substr(0, comma) != "linux")
-        return make_error(EINVAL, "-b {}: only 'linux,kernel=...' is known", text);
+        return make_error(EINVAL, "-b {}: only 'linux,kernel=...' and 'multiboot,kernel=...' are known", text);
     Assignments assignments { { "boot.protocol", "linux" } };
     bool has_kernel = false;
     std::string_view rest = comma == std::string_view::npos ? std::string_view {} : text.substr(comma + 1);
@@ -134,8 +180,9 @@ Result<Assignments> parse_boot_option(std::string_view text)
         std::string const name(item.substr(0, equals));
         if (equals == std::string_view::npos || (name != "kernel" && name != "initrd" && name != "entry" && name != "cmdline"))
             return make_error(EINVAL, "-b linux: '{}' is not kernel=, initrd=, entry= or cmdline=", item);
-        has_kernel |= name == "kernel";
-        assignments.emplace_back("boot." + name, literal(item.substr(equals + 1)));
+        has_kernel |= name == "kernel" && equals + 1 < item.size();
+        if (equals + 1 < item.size())
+            assignments.emplace_back("boot." + name, literal(item.substr(equals + 1)));
     }
     if (!has_kernel)
         return make_error(EINVAL, "-b {}: kernel= is missing", text);

@@ -56,7 +56,7 @@ Result<int> BhyveRunner::build_and_run(machine::EngineChoice const& engine)
     m_pc = TRY(machine::Pc::build(m_config, *m_memory, std::move(made), listener));
     TRY(load());
     m_control = TRY(ControlService::create(*m_loop, *m_claimed.vm, *m_pc, engine.name,
-        { [this](RunExit reason) { take_end({ reason, {} }, m_start); },
+        { [this](RunExit reason) { take_end({ reason, {}, {} }, m_start); },
             [this] {
                 m_transient = true;
                 end_with(exit_power_off);
@@ -205,7 +205,7 @@ void BhyveRunner::take_end(MachineEnd const& end, u64 start)
             m_trouble = restarted.release_error();
         return;
     case RunExit::power_off:
-        return end_with(exit_power_off);
+        return end_with(end.exit_status.value_or(exit_power_off));
     case RunExit::halted:
         if (m_pc->all_halted())
             return end_with(exit_halted);

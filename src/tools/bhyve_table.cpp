@@ -19,6 +19,8 @@ OptionGroup machine_options()
             { 'b', "", required, "linux,kernel=F[,initrd=F][,entry=auto|32|64|pvh][,cmdline=...]",
                 "Load a kernel and start it, in one step. The VM is created when there is none of this name, and then destroyed at the end. "
                 "cmdline comes last and takes the rest, commas included." },
+            { 'b', "", required, "multiboot,kernel=F[,cmdline=...][,module=F[ words]]...",
+                "The same for a kernel with a Multiboot 1 header. Each module is a file, and words for the kernel behind its name." },
             { 'u', "", none, "", "The real-time clock keeps UTC; without this, local time." },
             { 'U', "", required, "uuid", "UUID of the machine, in its SMBIOS tables." },
             { 'f', "", required, "[name=]NAME,(string|file)=DATA", "A file for firmware that reads fw_cfg." },
@@ -96,6 +98,7 @@ Tool const& bhyve_tool()
             { "2", "The guest halted for good." },
             { "3", "The guest ended by a triple fault." },
             { "4", "Trouble with the host, or a wrong configuration." },
+            { "2v+1", "The guest wrote v to port 0xf4, and there was the device debug-exit or pc-testdev; the lowest 8 bits of it." },
         },
         .examples = {
             { "Boot a Linux kernel with its console on the terminal:",

@@ -50,6 +50,8 @@ Result<void> take_option(GivenOption const& given, Request& request)
     case 0:
         if (given.option->name == "entry")
             request.boot.entry = value;
+        else if (given.option->name == "module")
+            request.boot.modules.push_back(value);
         return {};
     default: // -d, -e, -h, -l
         return make_error(ENOTSUP, "-{} {}: the FreeBSD boot loader is not part of this version; load a kernel with -k", given.option->letter, value);

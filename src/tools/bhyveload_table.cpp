@@ -12,10 +12,11 @@ OptionGroup kernel_options()
 {
     return { "Kernel",
         {
-            { 'k', "kernel", required, "file", "Load this kernel: a Linux bzImage or vmlinux, or an ELF file with a PVH entry." },
-            { 'i', "initrd", required, "file", "Initial RAM disk of the kernel." },
+            { 'k', "kernel", required, "file", "Load this kernel: a Linux bzImage or vmlinux, an ELF file with a PVH entry, or a file with a Multiboot 1 header." },
+            { 'i', "initrd", required, "file", "Initial RAM disk of the kernel; the first module of a multiboot kernel." },
+            { 0, "module", required, "file [words]", "Module of a multiboot kernel. May be repeated." },
             { 'a', "append", required, "text", "Command line of the kernel." },
-            { 0, "entry", required, "auto|32|64|pvh", "Where and how the kernel is entered. Default: auto, as the kernel says." },
+            { 0, "entry", required, "auto|32|64|pvh|multiboot", "Where and how the kernel is entered. Default: auto, as the kernel says." },
         } };
 }
 

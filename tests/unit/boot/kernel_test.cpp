@@ -388,7 +388,7 @@ TEST(PvhImage, BadFilesAreRefusedWithAReason)
 
 TEST(KernelEntryNames, ParseBack)
 {
-    for (auto entry : { KernelEntry::automatic, KernelEntry::flat32, KernelEntry::long64, KernelEntry::pvh })
+    for (auto entry : { KernelEntry::automatic, KernelEntry::flat32, KernelEntry::long64, KernelEntry::pvh, KernelEntry::multiboot })
         EXPECT_EQ(parse_kernel_entry(to_string(entry)).value(), entry);
     EXPECT_FALSE(parse_kernel_entry("real16").ok());
 }

@@ -98,6 +98,13 @@ TEST(MachineConfig, ABootWithoutKernelIsRefused)
     EXPECT_EQ(refusal_of({ "boot.initrd=/i" }), "boot.kernel is missing");
 }
 
+TEST(MachineConfig, ModulesAreNumbered)
+{
+    auto const config = read({ "boot.kernel=/k", "boot.module.0=/a x", "boot.module.1=/b", "boot.module.3=/c" });
+    ASSERT_TRUE(config.ok());
+    EXPECT_THAT(config.value().boot.modules, testing::ElementsAre("/a x", "/b"));
+}
+
 TEST(MachineConfig, UnknownVariablesAreLeftAlone)
 {
     EXPECT_TRUE(read({ "no.such.variable=1" }).ok());

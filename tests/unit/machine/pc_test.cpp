@@ -131,6 +131,19 @@ TEST_F(PcTest, AcpiSleepPowersOff)
     EXPECT_EQ(wait_for_end().reason, RunExit::power_off);
 }
 
+TEST_F(PcTest, TheDebugExitPowersOffWithAStatus)
+{
+    build({ "name=test", "memory.size=64M", "lpc.pc-testdev=true", "pci.0.3.0.device=virtio-rnd" });
+    ASSERT_TRUE(m_pc) << m_built;
+    write_port(ports::test_latch, 0x12);
+    EXPECT_EQ(read_port(ports::test_latch), 0x12u);
+    m_vcpus[0]->script(RunExit::kicked, [this](FakeVcpu&) { write_port(ports::debug_exit, 3, 4); });
+    m_pc->resume();
+    auto const end = wait_for_end();
+    EXPECT_EQ(end.reason, RunExit::power_off);
+    EXPECT_EQ(end.exit_status, 7);
+}
+
 TEST_F(PcTest, AnEndFromOutsideIsHeardAtOnce)
 {
     build_standard();

@@ -109,6 +109,26 @@ TEST(BhyveOptions, ComPortsInEitherCase)
     EXPECT_FALSE(parse_lpc_option("com5,stdio").ok());
 }
 
+TEST(BhyveOptions, TestDevicesTakeNoOptions)
+{
+    EXPECT_THAT(parse_lpc_option("pc-testdev").value(), ElementsAre(Pair("lpc.pc-testdev", "true")));
+    EXPECT_THAT(parse_lpc_option("debug-exit").value(), ElementsAre(Pair("lpc.debug-exit", "true")));
+    EXPECT_FALSE(parse_lpc_option("debug-exit,0xf4").ok());
+}
+
+TEST(BhyveOptions, MultibootKernelsHaveModules)
+{
+    auto const boot = parse_boot_option("multiboot,kernel=/k,cmdline=a,b=c d,module=/m one,two,module=/n");
+    ASSERT_TRUE(boot.ok());
+    EXPECT_THAT(boot.value(),
+        ElementsAre(Pair("boot.protocol", "multiboot"), Pair("boot.entry", "multiboot"), Pair("boot.kernel", "/k"), Pair("boot.cmdline", "a,b=c d"),
+            Pair("boot.module.0", "/m one,two"), Pair("boot.module.1", "/n")));
+    EXPECT_THAT(parse_boot_option("multiboot,kernel=/k,cmdline=").value(),
+        ElementsAre(Pair("boot.protocol", "multiboot"), Pair("boot.entry", "multiboot"), Pair("boot.kernel", "/k")));
+    for (char const* text : { "multiboot", "multiboot,cmdline=a", "multiboot,kernel=", "multiboot,kernal=/k", "multiboot,module=/k" })
+        EXPECT_FALSE(parse_boot_option(text).ok()) << text;
+}
+
 TEST(BhyveOptions, TheCommandLineTakesTheRest)
 {
     auto const boot = parse_boot_option("linux,kernel=/k,initrd=/i,entry=32,cmdline=console=ttyS0,115200 a=b,c");
