@@ -16,6 +16,16 @@ enum class Condition : u8 { overflow, not_overflow, below, above_or_equal, equal
 // The /n of opcode groups 80-83 and the xx000xxx opcodes.
 enum class Arithmetic : u8 { add, or_, adc, sbb, and_, sub, xor_, cmp };
 
+// [base + index + displacement] on the host.
+struct HostMemory {
+    static constexpr u8 no_register = 0xff;
+    HostRegister base;
+    u8 index = no_register;
+    i32 displacement = 0;
+    HostMemory(HostRegister from) : base(from) {} // NOLINT: a pointer in a register is the common case
+    HostMemory(HostRegister from, u8 offset, i32 and_displacement) : base(from), index(offset), displacement(and_displacement) {}
+};
+
 // A place that a forward jump waits for.
 struct JumpSite {
     u8* displacement = nullptr; // of 4 bytes
@@ -113,26 +123,39 @@ public:
             number(static_cast<u32>(displacement), small ? 1 : 4);
     }
 
-    // --- plain memory, [base] ---
-    void load(unsigned width, HostRegister to, HostRegister base) { plain(width, to, base, 0x8b); }
-    void store(unsigned width, HostRegister base, HostRegister from) { plain(width, from, base, 0x89); }
-    void load_zero_extended(unsigned width, HostRegister to, HostRegister base)
+    // --- plain memory ---
+    void load(unsigned width, HostRegister to, HostMemory where) { plain(width, to, where, 0x8b); }
+    void store(unsigned width, HostMemory where, HostRegister from) { plain(width, from, where, 0x89); }
+    void load_zero_extended(unsigned width, HostRegister to, HostMemory where)
     {
         if (width >= 4)
-            return load(width, to, base);
-        rex(false, to, 0, base);
+            return load(width, to, where);
+        memory_rex(false, to, where);
         byte(0x0f);
         byte(width == 1 ? 0xb6 : 0xb7);
-        memory_base(to, base);
+        memory_operand(to, where);
     }
-    void store_imm(unsigned width, HostRegister base, i32 value)
+    void store_imm(unsigned width, HostMemory where, i32 value)
     {
         if (width == 2)
             byte(0x66);
-        rex(width == 8, 0, 0, base);
+        memory_rex(width == 8, 0, where);
         byte(0xc7);
-        memory_base(0, base);
+        memory_operand(0, where);
         number(static_cast<u32>(value), width == 2 ? 2 : 4);
+    }
+    void lea(HostRegister to, HostMemory where) { lea(true, to, where.base, where.index, 1, where.displacement); }
+    // ModRM, SIB and displacement. `scaled`: EVEX would multiply a displacement of one byte.
+    void memory_operand(u8 reg, HostMemory where, bool scaled = false)
+    {
+        bool const sib = where.index != no_register || (where.base & 7) == 4;
+        bool const none = where.displacement == 0 && (where.base & 7) != 5;
+        bool const small = !none && (where.displacement == 0 || (!scaled && where.displacement >= -128 && where.displacement < 128));
+        modrm(none ? 0 : small ? 1 : 2, reg, sib ? 4 : where.base);
+        if (sib)
+            byte(static_cast<u8>((where.index == no_register ? 4 : where.index & 7) << 3 | (where.base & 7)));
+        if (!none)
+            number(static_cast<u32>(where.displacement), small ? 1 : 4);
     }
 
     // --- the CPU structure, gs:[offset] or gs:[offset + index] ---
@@ -167,6 +190,25 @@ public:
         byte(0x65);
         gs_tail(false, 0x81, static_cast<u8>(op), offset, no_register);
         imm32(value);
+    }
+    void gs_store_imm8(u32 offset, u8 value)
+    {
+        byte(0x65);
+        gs_tail(false, 0xc6, 0, offset, no_register);
+        byte(value);
+    }
+    // Compares 64 bits with a sign-extended number.
+    void gs_compare_signed(u32 offset, i32 value)
+    {
+        byte(0x65);
+        gs_tail(true, 0x81, 7, offset, no_register);
+        imm32(static_cast<u32>(value));
+    }
+    void gs_decrement(u32 offset)
+    {
+        byte(0x65);
+        gs_tail(false, 0x83, 5, offset, no_register);
+        byte(1);
     }
     void gs_store_imm32(u32 offset, u32 value)
     {
@@ -262,25 +304,17 @@ private:
         byte(opcode);
         modrm(3, reg, rm);
     }
-    void memory_base(u8 reg, u8 base)
-    {
-        bool const sib = (base & 7) == 4, zero_displacement = (base & 7) == 5;
-        modrm(zero_displacement ? 1 : 0, reg, base);
-        if (sib)
-            byte(0x24);
-        if (zero_displacement)
-            byte(0);
-    }
-    void plain(unsigned width, u8 reg, u8 base, u8 opcode)
+    void memory_rex(bool wide, u8 reg, HostMemory where) { rex(wide, reg, where.index == no_register ? 0 : where.index, where.base); }
+    void plain(unsigned width, u8 reg, HostMemory where, u8 opcode)
     {
         if (width == 2)
             byte(0x66);
-        if (width == 1 && reg >= 4 && reg < 8 && base < 8)
+        if (width == 1 && reg >= 4 && reg < 8 && where.base < 8 && (where.index == no_register || where.index < 8))
             byte(0x40);
         else
-            rex(width == 8, reg, 0, base);
+            memory_rex(width == 8, reg, where);
         byte(width == 1 ? static_cast<u8>(opcode - 1) : opcode);
-        memory_base(reg, base);
+        memory_operand(reg, where);
     }
     void gs(bool wide, u8 opcode, u8 reg, u32 offset, u8 index)
     {

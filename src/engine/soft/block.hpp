@@ -31,6 +31,8 @@ struct Block {
     u8* code_begin = nullptr;   // executable view
     u8* code_end = nullptr;
     bool valid = true;
+    bool hot = false;           // translated with more care
+    u8 samples = 0;             // how often the host was found in it
     bool crosses_page = false;  // its last instruction ends in the next page: its entry checks where that lies
     u64 second_physical = 0;    // of that next page
     Edge* incoming = nullptr;
@@ -67,6 +69,15 @@ struct AccessSite {
     bool ends_instruction = true; // after the commit the instruction is complete
     x86::Segment segment = x86::Segment::ds; // decides #SS or #GP, and which base and limit when segmented
     u8 alignment = 0;             // #GP when not aligned so
+};
+
+// An access of hot code, or a group of them, whose slot is checked in line.
+struct HotSite {
+    Block* block = nullptr;
+    u64 physical = 0;     // of the instruction
+    u8* resume = nullptr; // executable view; r14 = linear address
+    u64 checked_at = 0;   // when somebody last looked at how often it misses, in units of the time stamp counter
+    u16 slot = 0;
 };
 
 // A jump, call or return to an address that is known only when it runs.

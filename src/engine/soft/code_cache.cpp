@@ -221,6 +221,31 @@ void CodeCache::kill(Block& block)
     ++m_statistics.blocks_invalidated;
 }
 
+void CodeCache::make_hot(Block& block)
+{
+    m_hot.set(hot_bit(block.physical, block.rip, block.mode));
+    kill(block);
+    ++m_statistics.blocks_hot;
+}
+
+void CodeCache::note_wandering(Block& block, u64 physical)
+{
+    m_wandering.set(wandering_bit(physical));
+    if (block.valid)
+        kill(block);
+    ++m_statistics.sites_wandering;
+}
+
+// When all have been given out, the oldest are shared.
+u16 CodeCache::take_site_slot(TlbIndex index, SiteKind kind)
+{
+    SiteClass const& of = site_classes[index][static_cast<u8>(kind)];
+    u16& next = m_next_slot[index][static_cast<u8>(kind)];
+    u16 const slot = static_cast<u16>(of.first + next);
+    next = static_cast<u16>((next + 1) % of.count);
+    return slot;
+}
+
 void CodeCache::remove_from_hash(Block& block)
 {
     for (Block** place = &m_hash[hash(block.physical, block.rip)]; *place; place = &(*place)->next_in_hash) {
@@ -258,7 +283,7 @@ void CodeCache::forget_writable(u64 physical)
 {
     u8 const* const host = m_memory.range(Gpa(physical & ~u64 { 0xfff }), 1);
     for (Cpu* cpu : m_cpus) {
-        cpu->forget_stack_pages();
+        cpu->forget_pages();
         for (auto& table : cpu->tlb) {
             for (auto& entry : table) {
                 // SAFETY: an address to compare with; nothing is accessed through it.

@@ -3,6 +3,7 @@
 // is dropped at once. Threads: all calls under lock(), except watched(), which any thread may ask.
 #pragma once
 
+#include <bitset>
 #include <memory>
 #include <mutex>
 #include <vector>
@@ -14,7 +15,7 @@ namespace anyhyve::soft {
 
 struct CacheStatistics {
     u64 blocks_translated = 0, instructions_translated = 0, guest_bytes = 0, host_bytes = 0;
-    u64 blocks_invalidated = 0, edges_linked = 0, edges_unlinked = 0, flushes = 0;
+    u64 blocks_invalidated = 0, edges_linked = 0, edges_unlinked = 0, flushes = 0, blocks_hot = 0, sites_wandering = 0;
 };
 
 class CodeCache {
@@ -67,6 +68,17 @@ public:
     bool try_drop_everything(Cpu&);
     // Guest memory changed: blocks made from it are dropped. True when there were any.
     bool invalidate(u64 physical, u64 size);
+    // --- hot code ---
+    // Which code is worth a careful translation; `always` is for tests.
+    enum class Heat : u8 { never, by_samples, always };
+    void set_heat(Heat heat) { m_heat = heat; }
+    // From now on this code is translated as hot, beginning with the next time.
+    void make_hot(Block&);
+    bool is_hot(u64 physical, u64 rip, ModeBits mode) const { return m_heat == Heat::always || m_hot.test(hot_bit(physical, rip, mode)); }
+    // This instruction's accesses wander: a slot of its own is no use to it.
+    void note_wandering(Block&, u64 physical);
+    bool wanders(u64 physical) const { return m_wandering.test(wandering_bit(physical)); }
+    u16 take_site_slot(TlbIndex, SiteKind);
     // Points an edge's jump at a block, or back at its stub.
     void link(Edge&, Block&, u8 const* entry);
     void unlink(Edge&);
@@ -99,6 +111,7 @@ private:
     static constexpr unsigned hash_bits = 16;
     static constexpr unsigned hash_size = 1 << hash_bits;
     static constexpr unsigned changes_to_stick = 8;
+    static constexpr unsigned hint_bits = 16;
 
     explicit CodeCache(GuestMemory& memory) : m_memory(memory) {}
     Result<void> map();
@@ -106,6 +119,8 @@ private:
     static u64 lines(PageInfo const& info) { return __atomic_load_n(&info.lines, __ATOMIC_RELAXED); }
     void drop_everything();
     static unsigned hash(u64 physical, u64 rip) { return static_cast<unsigned>((physical ^ rip << 20) * 0x9e3779b97f4a7c15 >> (64 - hash_bits)); } // Knuth's multiplicative hash
+    static unsigned hot_bit(u64 physical, u64 rip, ModeBits mode) { return static_cast<unsigned>((physical ^ rip << 20 ^ u64 { mode } << 40) * 0x9e3779b97f4a7c15 >> (64 - hint_bits)); }
+    static unsigned wandering_bit(u64 physical) { return static_cast<unsigned>(physical * 0x9e3779b97f4a7c15 >> (64 - hint_bits)); }
     PageInfo* page(u64 physical) const;
     bool invalidate_page(u64 physical, u64 lines);
     void kill(Block&);
@@ -128,6 +143,10 @@ private:
     u64 m_page_count = 0;
     std::vector<Block*> m_hash;
     std::vector<Block*> m_by_code; // in the order of their code
+    Heat m_heat = Heat::by_samples;
+    // By hash, so that now and then the wrong code gets the benefit of a hint; nothing but speed depends on them.
+    std::bitset<1 << hint_bits> m_hot, m_wandering;
+    u16 m_next_slot[tlb_index_count][4] {};
     CacheStatistics m_statistics;
 };
 

@@ -82,6 +82,24 @@ struct StackPage {
     u64 addend = 0;
 };
 
+// What one memory access of hot code, or one group of accesses to neighbouring addresses, found last: the page and where it is on the host.
+// The same slot on every vCPU belongs to the same code. Slots that are shared, since there are only so many, are shared within a class.
+struct SiteSlot {
+    u64 page = StackPage::nowhere;
+    u64 addend = 0; // host pointer = linear address + addend; of constant addresses: the page's host address
+};
+enum class SiteKind : u8 { read, write, constant_read, constant_write };
+struct SiteClass {
+    u16 first, count;
+};
+constexpr SiteClass site_classes[tlb_index_count][4] = { // by TlbIndex and SiteKind
+    { { 0, 640 }, { 640, 384 }, { 1024, 192 }, { 1216, 64 } },
+    { { 1280, 256 }, { 1536, 128 }, { 1664, 64 }, { 1728, 64 } },
+    { { 1792, 64 }, { 1856, 64 }, { 1920, 64 }, { 1984, 64 } },
+};
+constexpr unsigned site_slots = 2048;
+constexpr unsigned slots_per_mark = 64; // one byte says whether any of so many slots is in use
+
 // The part of the mode that decides how code is translated. Two blocks of different ModeBits are different blocks.
 using ModeBits = u32;
 
@@ -104,6 +122,10 @@ struct alignas(64) Cpu {
     std::array<std::array<TlbEntry, tlb_entries>, tlb_index_count> tlb {};
     std::array<StackPage, tlb_index_count> stack_pages {};
     std::array<JumpCacheEntry, jump_cache_entries> jump_cache {};
+    std::array<SiteSlot, site_slots> sites {};
+    std::array<u32, site_slots> site_patience {};                       // misses until somebody looks whether the slot is worth it
+    std::array<u8, site_slots / slots_per_mark> sites_used {};
+    std::array<u64, site_slots> site_checked_at {}; // time stamp counter
 
     // --- architecture ---
     u64 rflags = x86::rflags::fixed; // complete while a C++ function runs, arithmetic bits included
@@ -153,18 +175,29 @@ struct alignas(64) Cpu {
 
     std::array<u8, 4096 + 64> nowhere {}; // where empty stack pages lead
 
-    void forget_stack_pages()
+    // Drops what generated code remembers of pages beside the look-aside tables.
+    void forget_pages()
     {
+        u64 const addend = reinterpret_cast<std::uintptr_t>(nowhere.data()) - StackPage::nowhere; // SAFETY: only the number is kept
         for (auto& stack : stack_pages)
-            stack = { StackPage::nowhere, reinterpret_cast<std::uintptr_t>(nowhere.data()) - StackPage::nowhere }; // SAFETY: only the number is kept
+            stack = { StackPage::nowhere, addend };
+        for (unsigned mark = 0; mark < sites_used.size(); ++mark) {
+            if (!sites_used[mark])
+                continue;
+            sites_used[mark] = 0;
+            for (unsigned i = 0; i < slots_per_mark; ++i)
+                sites[mark * slots_per_mark + i] = { StackPage::nowhere, addend };
+        }
     }
 
     // --- events from other threads ---
-    enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64 };
+    enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64, event_sample = 128 };
     std::atomic<u32> events { 0 };
     std::atomic<u8> presence { 0 }; // Presence (activity.hpp)
     i32 pauses_left = 0;            // PAUSEs until the virtual CPU looks whether it keeps others from running (execute_pause)
     std::atomic<u8> sipi_vector { 0 };
+    std::atomic<bool> sampled { false };           // the sampling timer runs
+    std::atomic<u8 const*> sample { nullptr }; // where the host was when event_sample was set
 
     VcpuWires wires;
     class Mmu* mmu = nullptr;
@@ -189,6 +222,7 @@ struct alignas(64) Cpu {
     bool virtual_8086() const { return (rflags & x86::rflags::vm) != 0; }
     bool real_mode() const { return !protected_mode(); }
 
+    Cpu() { sites_used.fill(1); } // so that the first forget_pages() empties all slots
     u64 reg(unsigned n, unsigned width) const;           // low `width` bytes; width 1: AL..R15L (no AH..BH: see byte_reg)
     void set_reg(unsigned n, unsigned width, u64 value); // width 4 clears the upper half, 1 and 2 keep the rest
     // Byte register as ModRM encodes it: without REX, 4-7 are AH CH DH BH.

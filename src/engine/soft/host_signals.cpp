@@ -1,8 +1,10 @@
 // Signal handling of vCPU threads: see host_signals.hpp.
 #include "engine/soft/host_signals.hpp"
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <ctime>
 #include <mutex>
 
 #include <asm/prctl.h>
@@ -20,6 +22,7 @@ namespace anyhyve::soft {
 
 namespace {
 
+constexpr long sampling_interval = 1'000'000; // nanoseconds
 constexpr int handled_signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL };
 struct sigaction s_previous[std::size(handled_signals)];
 thread_local Cpu* t_cpu = nullptr;
@@ -109,8 +112,43 @@ void on_signal(int signal, siginfo_t* info, void* context)
     registers[REG_RIP] = reinterpret_cast<greg_t>(cpu->thunks->faulted);
 }
 
+constexpr int sampling_signal = SIGPROF;
+thread_local timer_t t_sampler;
+
+void arm_sampler(long nanoseconds)
+{
+    itimerspec const once { .it_interval = {}, .it_value = { .tv_sec = 0, .tv_nsec = nanoseconds } };
+    timer_settime(t_sampler, 0, &once, nullptr);
+}
+
+// A thousand times a second, while guest code runs: where is it?
+void on_sample(int, siginfo_t*, void* context)
+{
+    int const kept_errno = errno;
+    Cpu* const cpu = t_cpu;
+    if (!cpu)
+        return;
+    // SAFETY: the third argument of an SA_SIGINFO handler is the ucontext; the address is only compared.
+    auto const* const pc = reinterpret_cast<u8 const*>(static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP]);
+    if (cpu->halted) {
+        cpu->sampled.store(false, std::memory_order_relaxed); // nothing to see; resume_sampling() starts it again
+        return;
+    }
+    if (cpu->mmu->cache().contains(pc)) {
+        cpu->sample.store(pc, std::memory_order_relaxed);
+        cpu->events.fetch_or(Cpu::event_sample, std::memory_order_relaxed);
+        cpu->poll.store(1, std::memory_order_relaxed);
+    }
+    arm_sampler(sampling_interval);
+    errno = kept_errno;
+}
+
 void install_handlers()
 {
+    struct sigaction sampling = {};
+    sampling.sa_sigaction = on_sample;
+    sampling.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+    sigaction(sampling_signal, &sampling, nullptr);
     for (unsigned i = 0; i < std::size(handled_signals); ++i) {
         struct sigaction action = {};
         action.sa_sigaction = on_signal;
@@ -119,13 +157,33 @@ void install_handlers()
     }
 }
 
+// Without a timer nothing is ever found hot, and all goes on as before.
+bool create_sampler(timer_t& timer)
+{
+    sigevent event = {};
+    event.sigev_notify = SIGEV_THREAD_ID;
+    event.sigev_signo = sampling_signal;
+    event._sigev_un._tid = static_cast<pid_t>(syscall(SYS_gettid)); // sigev_notify_thread_id, which glibc 2.36 does not name
+    return timer_create(CLOCK_MONOTONIC, &event, &timer) == 0;
+}
+
 } // namespace
+
+void resume_sampling(Cpu& cpu)
+{
+    if (cpu.sampled.load(std::memory_order_relaxed))
+        return;
+    cpu.sampled.store(true, std::memory_order_relaxed);
+    arm_sampler(sampling_interval);
+}
 
 struct SignalScope::Kept {
     stack_t stack;
     sigset_t mask;
     void* memory;
     std::size_t size;
+    timer_t sampler;
+    bool has_sampler;
 };
 
 SignalScope::SignalScope(Cpu& cpu) : m_kept(new Kept)
@@ -151,10 +209,15 @@ SignalScope::SignalScope(Cpu& cpu) : m_kept(new Kept)
     t_cpu = &cpu;
     // SAFETY: the C library does not use GS on x86-64; generated code finds the Cpu there.
     syscall(SYS_arch_prctl, ARCH_SET_GS, &cpu);
+    m_kept->has_sampler = create_sampler(m_kept->sampler);
+    t_sampler = m_kept->sampler;
+    cpu.sampled.store(!m_kept->has_sampler, std::memory_order_relaxed);
 }
 
 SignalScope::~SignalScope()
 {
+    if (m_kept->has_sampler)
+        timer_delete(m_kept->sampler);
     t_cpu = nullptr;
     pthread_sigmask(SIG_SETMASK, &m_kept->mask, nullptr);
     stack_t off = m_kept->stack;

@@ -384,7 +384,7 @@ void Mmu::flush_code_log(FillLog& log, TlbIndex index)
 void Mmu::flush_non_global()
 {
     ++m_statistics.flushes_non_global;
-    m_cpu.forget_stack_pages();
+    m_cpu.forget_pages();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         flush_log(m_filled[i], static_cast<TlbIndex>(i));
         flush_code_log(m_code_filled[i], static_cast<TlbIndex>(i));
@@ -394,7 +394,7 @@ void Mmu::flush_non_global()
 void Mmu::flush_all()
 {
     ++m_statistics.flushes_all;
-    m_cpu.forget_stack_pages();
+    m_cpu.forget_pages();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         for (auto& entry : m_cpu.tlb[i])
             entry.read_tag = entry.write_tag = ~u64 { 0 };
@@ -436,7 +436,7 @@ void Mmu::flush_range(u64 first, u64 size)
 void Mmu::flush_page(u64 linear)
 {
     ++m_statistics.flushes_page;
-    m_cpu.forget_stack_pages();
+    m_cpu.forget_pages();
     if (m_huge_regions & huge_region_bit(linear))
         flush_range(linear & ~(GiB - 1), GiB);
     else if (m_large_regions & region_bit(linear))

@@ -139,9 +139,26 @@ Outcome take_interrupt(Cpu& cpu)
     return deliver_interrupt(cpu, static_cast<u8>(vector), false);
 }
 
+// The host was found in a block. When that happens again, it is hot.
+void take_sample(Cpu& cpu)
+{
+    constexpr u8 enough = 2;
+    cpu.events.fetch_and(~u32 { Cpu::event_sample });
+    u8 const* const code = cpu.sample.load(std::memory_order_relaxed);
+    CodeCache& cache = cpu.mmu->cache();
+    VcpuLock lock(cpu, cache, Presence::outside);
+    Block* const block = cache.block_at(code);
+    if (!block || !block->valid || block->hot || !Translator::can_be_hot(block->mode))
+        return;
+    if (++block->samples >= enough)
+        cache.make_hot(*block);
+}
+
 // False: leave the generated code.
 bool take_events(Cpu& cpu)
 {
+    if (cpu.events.load(std::memory_order_relaxed) & Cpu::event_sample)
+        take_sample(cpu);
     u32 const events = cpu.events.load(std::memory_order_acquire);
     if (events & (Cpu::event_kick | Cpu::event_exit)) {
         cpu.leaving = true;
@@ -492,6 +509,24 @@ AccessResult runtime_access_segmented(Cpu* cpu, u64 offset, AccessSite const* si
     if (cpu->mmu->linear_address(site->segment, offset, site->size, site->access, linear) != Outcome::next)
         return access_out_of_reach(*cpu, linear, *site);
     return access(*cpu, linear, *site);
+}
+
+// A slot of hot code has missed often. When that took no time at all, its accesses wander from page to page and are better off without it.
+// Nothing may wait here: the code around relies on checks that it has made before.
+AccessResult runtime_site_misses(Cpu* cpu, u64 linear, HotSite const* site)
+{
+    constexpr u32 patience = 256;
+    constexpr u64 quick = 256; // units of the time stamp counter between misses
+    u64 const now = __builtin_ia32_rdtsc();
+    u64& checked_at = cpu->site_checked_at[site->slot];
+    CodeCache& cache = cpu->mmu->cache();
+    if (checked_at != 0 && now - checked_at < patience * quick && cache.lock().try_lock()) {
+        cache.note_wandering(*site->block, site->physical);
+        cache.lock().unlock();
+    }
+    checked_at = now;
+    cpu->site_patience[site->slot] = patience;
+    return { linear, site->resume };
 }
 
 u8* runtime_commit(Cpu* cpu, AccessSite const* site)

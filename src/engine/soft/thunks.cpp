@@ -41,6 +41,10 @@ u32 tlb_addend_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(Tl
 u32 code_tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, code_tlb) + t * sizeof(u64) * code_tlb_entries); }
 u32 stack_page_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, page)); }
 u32 stack_addend_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, addend)); }
+u32 site_page_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * sizeof(SiteSlot) + offsetof(SiteSlot, page)); }
+u32 site_addend_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * sizeof(SiteSlot) + offsetof(SiteSlot, addend)); }
+u32 site_patience_offset(u16 slot) { return as_offset(offsetof(Cpu, site_patience) + slot * sizeof(u32)); }
+u32 sites_used_offset(u16 slot) { return as_offset(offsetof(Cpu, sites_used) + slot / slots_per_mark); }
 u32 jump_cache_rip_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, rip)); }
 u32 jump_cache_guard_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, guard)); }
 u32 jump_cache_entry_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, entry)); }
@@ -99,14 +103,16 @@ private:
         load_registers();
         m_asm.jump_register(scratch_a);
     }
-    u8* access(AccessResult (*function)(Cpu*, u64, AccessSite const*));
+    template<typename Site>
+    u8* access(AccessResult (*function)(Cpu*, u64, Site const*));
 
     CodeCache& m_cache;
     u8* m_start;
     Assembler m_asm;
 };
 
-u8* Generator::access(AccessResult (*function)(Cpu*, u64, AccessSite const*))
+template<typename Site>
+u8* Generator::access(AccessResult (*function)(Cpu*, u64, Site const*))
 {
     u8* const start = here();
     store_registers();
@@ -157,6 +163,7 @@ Thunks Generator::generate()
 
     thunks.access = access(runtime_access);
     thunks.access_segmented = access(runtime_access_segmented);
+    thunks.site_misses = access(runtime_site_misses);
 
     thunks.commit = here();
     m_asm.mov(scratch_a, x86::rax);

@@ -33,6 +33,10 @@ u32 tlb_addend_offset(TlbIndex);
 u32 code_tlb_offset(TlbIndex);
 u32 stack_page_offset(TlbIndex);
 u32 stack_addend_offset(TlbIndex);
+u32 site_page_offset(u16 slot);
+u32 site_addend_offset(u16 slot);
+u32 site_patience_offset(u16 slot);
+u32 sites_used_offset(u16 slot);
 u32 jump_cache_rip_offset();
 u32 jump_cache_guard_offset();
 u32 jump_cache_entry_offset();
@@ -46,6 +50,7 @@ struct Thunks {
     u8* dispatch_memory = nullptr;   // ... in cpu.arithmetic_flags
     u8* access = nullptr;            // r14 = linear address, r15 = AccessSite*; flags in memory or dead
     u8* access_segmented = nullptr;  // r14 = offset in site->segment
+    u8* site_misses = nullptr;       // r14 = linear address, r15 = HotSite*; flags in memory or dead
     u8* commit = nullptr;            // r15 = AccessSite*: the operand in the bounce buffer has its new value; keeps RFLAGS
     u8* operation_host = nullptr;    // r15 = OperationSite*
     u8* operation_memory = nullptr;

@@ -134,9 +134,12 @@ void Translator::emit_stack_adjust(i32 amount)
     m_asm.mov16(x86::rsp, scratch_b);
 }
 
-AccessSite* Translator::emit_stack_access(i32 displacement, unsigned width, Access access, bool ends_instruction)
+Translator::Reference Translator::emit_stack_access(i32 displacement, unsigned width, Access access, bool ends_instruction)
 {
-    clobber_flags(live_before(m_steps[m_current]));
+    Step const& step = m_steps[m_current];
+    if (m_hot && step.group >= 0 && !(step.insn.has_memory && step.insn.info->memory != x86::MemoryAccess::none))
+        return emit_group_member(step, m_groups[step.group], { .base = x86::rsp, .displacement = displacement, .size = static_cast<u16>(width), .writes = access == Access::write });
+    clobber_flags(live_before(step));
     emit_stack_address(displacement);
     return emit_translate({ .segment = Segment::ss, .size = static_cast<u16>(width), .access = access, .reads = access == Access::read, .alignment = 0, .ends_instruction = ends_instruction, .stack = true, .stack_top = access == Access::write });
 }
@@ -147,26 +150,22 @@ void Translator::emit_push(Step const& step)
     unsigned const width = insn.operand_size;
     i32 const down = -static_cast<i32>(width);
     if (insn.info->operation == Operation::push && insn.has_memory) {
-        clobber_flags(live_before(step));
-        emit_effective_address(insn);
-        AccessSite* const source = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::read, .reads = true, .ends_instruction = false });
-        emit_access(source, [&] {
-            m_asm.load_zero_extended(width, scratch_a, address_register);
+        emit_access(emit_operand(step, { .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::read, .reads = true, .ends_instruction = false }), [&](HostMemory where) {
+            m_asm.load_zero_extended(width, scratch_a, where);
             m_asm.gs_store(true, scratch_offset(0), scratch_a);
         });
     }
-    AccessSite* const site = emit_stack_access(down, width, Access::write);
-    emit_access(site, [&] {
+    emit_access(emit_stack_access(down, width, Access::write), [&](HostMemory where) {
         if (insn.info->operation == Operation::push_immediate)
-            m_asm.store_imm(width, address_register, static_cast<i32>(insn.immediate));
+            m_asm.store_imm(width, where, static_cast<i32>(insn.immediate));
         else if (insn.has_memory) {
             m_asm.gs_load(true, scratch_a, scratch_offset(0));
-            m_asm.store(width, address_register, scratch_a);
+            m_asm.store(width, where, scratch_a);
         } else if (spilled(insn.rm)) {
             m_asm.gs_load(true, scratch_a, gpr_offset(insn.rm));
-            m_asm.store(width, address_register, scratch_a);
+            m_asm.store(width, where, scratch_a);
         } else
-            m_asm.store(width, address_register, insn.rm);
+            m_asm.store(width, where, insn.rm);
         emit_stack_adjust(down);
     });
 }
@@ -175,30 +174,35 @@ void Translator::emit_pop(Step const& step)
 {
     auto const& insn = step.insn;
     unsigned const width = insn.operand_size;
-    AccessSite* const site = emit_stack_access(0, width, Access::read, !insn.has_memory);
+    Reference const top = emit_stack_access(0, width, Access::read, !insn.has_memory);
     if (!insn.has_memory) {
-        emit_access(site, [&] {
-            // POP rSP: the popped value wins over the increment.
-            emit_stack_adjust(static_cast<i32>(width));
+        emit_access(top, [&](HostMemory where) {
             HostRegister const to = spilled(insn.rm) ? scratch_a : insn.rm;
             if (to == scratch_a && width == 2)
                 m_asm.gs_load(true, scratch_a, gpr_offset(insn.rm));
-            m_asm.load(width, to, address_register);
+            if (to == x86::rsp) { // the popped value wins over the increment
+                m_asm.load_zero_extended(width, scratch_a, where);
+                emit_stack_adjust(static_cast<i32>(width));
+                width == 2 ? m_asm.mov16(x86::rsp, scratch_a) : width == 4 ? m_asm.mov32(x86::rsp, scratch_a) : m_asm.mov(x86::rsp, scratch_a);
+                return;
+            }
+            m_asm.load(width, to, where);
+            emit_stack_adjust(static_cast<i32>(width));
             if (to == scratch_a)
                 m_asm.gs_store(true, gpr_offset(insn.rm), scratch_a);
         });
         return;
     }
-    emit_access(site, [&] {
-        m_asm.load_zero_extended(width, scratch_a, address_register);
+    emit_access(top, [&](HostMemory where) {
+        m_asm.load_zero_extended(width, scratch_a, where);
         m_asm.gs_store(true, scratch_offset(0), scratch_a);
     });
     // The address is computed with the incremented stack pointer (SDM vol. 2, POP).
     emit_effective_address(insn, insn.base == x86::rsp ? static_cast<i64>(width) : 0);
-    AccessSite* const destination = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::write, .reads = false });
-    emit_access(destination, [&] {
+    Reference const destination = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::write, .reads = false });
+    emit_access(destination, [&](HostMemory where) {
         m_asm.gs_load(true, scratch_a, scratch_offset(0));
-        m_asm.store(width, address_register, scratch_a);
+        m_asm.store(width, where, scratch_a);
         emit_stack_adjust(static_cast<i32>(width));
     });
 }
@@ -207,26 +211,28 @@ void Translator::emit_pop(Step const& step)
 void Translator::emit_leave(Step const& step)
 {
     unsigned const width = step.insn.operand_size;
+    auto const body = [&](HostMemory where) {
+        m_asm.load(width, scratch_a, where);
+        m_asm.lea(true, x86::rsp, x86::rbp, Assembler::no_register, 1, static_cast<i32>(width));
+        width == 2 ? m_asm.mov16(x86::rbp, scratch_a) : m_asm.mov(x86::rbp, scratch_a);
+    };
+    if (m_hot && step.group >= 0)
+        return emit_access(emit_group_member(step, m_groups[step.group], { .base = x86::rbp, .displacement = 0, .size = static_cast<u16>(width), .writes = false }), body);
     clobber_flags(live_before(step));
     m_asm.mov(address_register, x86::rbp);
-    AccessSite* const site = emit_translate({ .segment = Segment::ss, .size = static_cast<u16>(width), .access = Access::read, .reads = true });
-    emit_access(site, [&] {
-        m_asm.lea(true, x86::rsp, x86::rbp, Assembler::no_register, 1, static_cast<i32>(width));
-        m_asm.load(width, x86::rbp, address_register);
-    });
+    emit_access(emit_translate({ .segment = Segment::ss, .size = static_cast<u16>(width), .access = Access::read, .reads = true }), body);
 }
 
 // --- calls and returns ---
 
 void Translator::emit_push_return(u64 rip, unsigned width)
 {
-    AccessSite* const site = emit_stack_access(-static_cast<i32>(width), width, Access::write, false);
-    emit_access(site, [&] {
+    emit_access(emit_stack_access(-static_cast<i32>(width), width, Access::write, false), [&](HostMemory where) {
         if (width < 8 || static_cast<u64>(static_cast<i64>(static_cast<i32>(rip))) == rip)
-            m_asm.store_imm(width, address_register, static_cast<i32>(rip));
+            m_asm.store_imm(width, where, static_cast<i32>(rip));
         else {
             m_asm.mov_imm(scratch_a, rip);
-            m_asm.store(8, address_register, scratch_a);
+            m_asm.store(8, where, scratch_a);
         }
         emit_stack_adjust(-static_cast<i32>(width));
     });
@@ -257,11 +263,8 @@ void Translator::emit_read_target(Step const& step)
         m_asm.gs_store(true, scratch_offset(0), scratch_a);
         return;
     }
-    clobber_flags(live_before(step));
-    emit_effective_address(insn);
-    AccessSite* const site = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::read, .reads = true, .ends_instruction = false });
-    emit_access(site, [&] {
-        m_asm.load_zero_extended(width, scratch_a, address_register);
+    emit_access(emit_operand(step, { .segment = insn.segment, .size = static_cast<u16>(width), .access = Access::read, .reads = true, .ends_instruction = false }), [&](HostMemory where) {
+        m_asm.load_zero_extended(width, scratch_a, where);
         m_asm.gs_store(true, scratch_offset(0), scratch_a);
     });
 }
@@ -285,10 +288,9 @@ void Translator::emit_return(Step const& step)
 {
     auto const& insn = step.insn;
     unsigned const width = insn.operand_size;
-    AccessSite* const site = emit_stack_access(0, width, Access::read, false);
     i32 const popped = static_cast<i32>(width + (insn.immediate_size ? insn.immediate & 0xffff : 0));
-    emit_access(site, [&] {
-        m_asm.load_zero_extended(width, address_register, address_register);
+    emit_access(emit_stack_access(0, width, Access::read, false), [&](HostMemory where) {
+        m_asm.load_zero_extended(width, address_register, where);
         emit_stack_adjust(popped);
     });
     emit_indirect_tail(step, popped);

@@ -87,11 +87,18 @@ bool is_zero_all_or_upper(x86::Instruction const& insn)
 
 } // namespace
 
-// The instruction's bytes with other registers. reg, vvvv: full numbers. `memory`: the operand is [address], else rm is a register.
-void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 rm, bool memory)
+// The instruction's bytes with other registers. reg, vvvv: full numbers. `memory`: the operand; without one, rm is a register.
+void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 rm, HostMemory const* memory)
 {
-    u8 const mod = memory ? 0 : 3;
-    u8 const modrm = static_cast<u8>(mod << 6 | (reg & 7) << 3 | (rm & 7));
+    if (memory)
+        rm = memory->base;
+    bool const high_index = memory && memory->index != HostMemory::no_register && memory->index >= 8;
+    auto const operand = [&](bool scaled) {
+        if (memory)
+            m_asm.memory_operand(reg, *memory, scaled);
+        else
+            m_asm.modrm(3, reg, rm);
+    };
     u8 const* const bytes = insn.bytes;
     if (insn.encoding == Encoding::legacy) {
         if (has_prefix_66(insn))
@@ -107,6 +114,8 @@ void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 
             rex |= 0x44;
         if (rm >= 8)
             rex |= 0x41;
+        if (high_index)
+            rex |= 0x42;
         if (rex || insn.rex)
             m_asm.byte(rex | 0x40);
         if (insn.map != OpcodeMap::primary)
@@ -122,21 +131,21 @@ void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 
             opcode = static_cast<u8>((opcode & ~7) | (rm & 7));
         m_asm.byte(opcode);
         if (insn.has_modrm)
-            m_asm.byte(modrm);
+            operand(false);
     } else if (insn.encoding == Encoding::vex) {
         // Always the three-byte form.
         u8 const map = insn.map == OpcodeMap::map_0f ? 1 : insn.map == OpcodeMap::map_0f38 ? 2 : 3;
         m_asm.byte(0xc4);
-        m_asm.byte(static_cast<u8>((reg >= 8 ? 0 : 0x80) | 0x40 | (rm >= 8 ? 0 : 0x20) | map));
+        m_asm.byte(static_cast<u8>((reg >= 8 ? 0 : 0x80) | (high_index ? 0 : 0x40) | (rm >= 8 ? 0 : 0x20) | map));
         m_asm.byte(static_cast<u8>((insn.vex_w && keeps_w(insn) ? 0x80 : 0) | (~vvvv & 15) << 3 | insn.vector_length << 2 | insn.vex_pp));
         m_asm.byte(insn.opcode);
         if (insn.has_modrm)
-            m_asm.byte(modrm);
+            operand(false);
     } else {
         u8 const prefix = static_cast<u8>(insn.opcode_offset - 4);
         u8 p0 = static_cast<u8>(bytes[prefix + 1] & 0x0f); // map and fixed bits
         bool const rm_vector_high = !memory && !(is_gpr(insn.info->rm_kind)) && rm >= 16;
-        p0 = static_cast<u8>(p0 | (reg & 8 ? 0 : 0x80) | (rm_vector_high ? 0 : 0x40) | (rm & 8 ? 0 : 0x20) | (reg & 16 ? 0 : 0x10));
+        p0 = static_cast<u8>(p0 | (reg & 8 ? 0 : 0x80) | (rm_vector_high || high_index ? 0 : 0x40) | (rm & 8 ? 0 : 0x20) | (reg & 16 ? 0 : 0x10));
         u8 const p1 = static_cast<u8>((bytes[prefix + 2] & (keeps_w(insn) ? 0x87 : 0x07)) | (~vvvv & 15) << 3);
         u8 const p2 = static_cast<u8>((bytes[prefix + 3] & 0xf7) | (vvvv & 16 ? 0 : 8));
         m_asm.byte(0x62);
@@ -144,7 +153,7 @@ void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 
         m_asm.byte(p1);
         m_asm.byte(p2);
         m_asm.byte(insn.opcode);
-        m_asm.byte(modrm);
+        operand(true);
     }
     if (insn.code_size != x86::CodeSize::bits64 && names_register_by_immediate(insn))
         m_asm.byte(bytes[insn.immediate_offset] & 0x7f);
@@ -187,6 +196,8 @@ void Translator::emit_copy_register_form(Step const& step)
     before(step);
     Fields const fields = fields_of(insn);
     for (Field const* field : { &fields.reg, &fields.rm, &fields.vvvv }) {
+        if (field->is_spilled() && field->guest == scratch_b)
+            m_addend_slot = no_slot;
         if (field->is_spilled() && ((field->use & x86::use_read) || insn.operand_size < 4))
             m_asm.gs_load(true, field->guest, gpr_offset(field->guest));
     }
@@ -196,7 +207,7 @@ void Translator::emit_copy_register_form(Step const& step)
     else if (is_zero_all_or_upper(insn))
         emit_zero_eight(insn.vector_length == 1);
     else
-        emit_encoded(insn, insn.reg, insn.vvvv, insn.rm, false);
+        emit_encoded(insn, insn.reg, insn.vvvv, insn.rm, nullptr);
     if (may_trap(insn))
         note_trap_point(step, begin);
     for (Field const* field : { &fields.reg, &fields.rm, &fields.vvvv }) {
@@ -229,11 +240,9 @@ void Translator::emit_copy_memory_form(Step const& step)
     auto const& insn = step.insn;
     auto const& info = *insn.info;
     emit_pending_x87_check(step);
-    emit_effective_address(insn);
-    clobber_flags(live_before(step));
     bool const writes = info.memory == MemoryAccess::write || info.memory == MemoryAccess::read_write;
     bool const masked = insn.encoding == Encoding::evex ? insn.evex_aaa != 0 : info.masked;
-    AccessSite* const site = emit_translate({
+    Reference const reference = emit_operand(step, {
         .segment = insn.segment,
         .size = static_cast<u16>(access_size(insn)),
         .access = writes ? Access::write : Access::read,
@@ -241,37 +250,54 @@ void Translator::emit_copy_memory_form(Step const& step)
         .alignment = masked ? u8 { 0 } : info.alignment, // the host minds it where the mask lets it
         .stack = insn.base == x86::rsp && insn.segment == x86::Segment::ss && insn.address_size == 8,
     });
-    site->masked = masked;
-    site->locked = insn.lock || (insn.map == OpcodeMap::primary && (insn.opcode == 0x86 || insn.opcode == 0x87));
-    emit_access(site, [&] { emit_copy_body(step); });
+    if (reference.site) {
+        reference.site->masked = masked;
+        reference.site->locked = insn.lock || (insn.map == OpcodeMap::primary && (insn.opcode == 0x86 || insn.opcode == 0x87));
+    }
+    emit_access(reference, [&](HostMemory where) { emit_copy_body(step, where); });
 }
 
-// The instruction on [r14]. r13 and r15 are free for the guest's R13-R15.
-void Translator::emit_copy_body(Step const& step)
+// Scratch registers that may stand for the guest's R13-R15 beside an operand: all but those that its address is made of.
+static HostRegister free_scratch(HostMemory where, HostRegister taken)
+{
+    for (HostRegister reg : { scratch_a, address_register, scratch_b }) {
+        if (reg != where.base && reg != where.index && reg != taken)
+            return reg;
+    }
+    ASSERT(false, "an operand's address takes one scratch register");
+    return scratch_a;
+}
+
+// The instruction on `where`.
+void Translator::emit_copy_body(Step const& step, HostMemory where)
 {
     auto const& insn = step.insn;
     before(step);
     Fields fields = fields_of(insn);
-    bool const swap = fields.reg.is_spilled() && fields.reg.guest == address_register;
-    bool const swap_vvvv = fields.vvvv.is_spilled() && fields.vvvv.guest == address_register;
-    // The one that is named R14 takes whichever of R13 and R15 the other field does not name.
-    if (swap)
-        fields.reg.host = fields.vvvv.present && fields.vvvv.guest == scratch_a ? scratch_b : scratch_a;
-    if (fields.reg.present && fields.vvvv.present && fields.reg.guest == fields.vvvv.guest)
-        fields.vvvv.host = fields.reg.host; // MULX with one destination
-    else if (swap_vvvv)
-        fields.vvvv.host = fields.reg.present && fields.reg.host == scratch_a ? scratch_b : scratch_a;
-    for (Field const* field : { &fields.reg, &fields.vvvv }) {
-        if (field->is_spilled() && ((field->use & x86::use_read) || insn.operand_size < 4))
+    bool const folded = where.index != HostMemory::no_register || where.base != address_register || where.displacement != 0;
+    if (folded && names_high_byte(insn)) {
+        m_asm.lea(address_register, where);
+        where = address_register;
+    }
+    HostRegister taken = HostMemory::no_register;
+    for (Field* field : { &fields.reg, &fields.vvvv }) {
+        if (!field->is_spilled())
+            continue;
+        bool const same = field == &fields.vvvv && fields.reg.present && fields.reg.guest == field->guest; // MULX with one destination
+        field->host = same ? fields.reg.host : free_scratch(where, taken);
+        taken = field->host;
+        if ((field->use & x86::use_read) || insn.operand_size < 4)
             m_asm.gs_load(true, field->host, gpr_offset(field->guest));
     }
     u8 const reg = fields.reg.present ? fields.reg.host : insn.reg;
     u8 const vvvv = fields.vvvv.present ? fields.vvvv.host : insn.vvvv;
     bool const high_byte = names_high_byte(insn);
-    if (high_byte)
+    if (high_byte) {
         m_asm.xchg(x86::rsi, address_register);
+        where = x86::rsi;
+    }
     u8* const begin = here();
-    emit_encoded(insn, reg, vvvv, high_byte ? static_cast<u8>(x86::rsi) : address_register, true);
+    emit_encoded(insn, reg, vvvv, 0, &where);
     if (may_trap(insn))
         note_trap_point(step, begin);
     if (high_byte)
@@ -318,11 +344,11 @@ void Translator::emit_bit_test_memory(Step const& step)
     if (insn.address_size == 2)
         m_asm.movzx16(address_register, address_register);
     bool const writes = insn.info->memory != MemoryAccess::read;
-    AccessSite* const site = emit_translate({ .segment = insn.segment, .size = insn.operand_size, .access = writes ? Access::write : Access::read, .reads = true });
-    emit_access(site, [&] {
+    Reference const reference = emit_translate({ .segment = insn.segment, .size = insn.operand_size, .access = writes ? Access::write : Access::read, .reads = true });
+    emit_access(reference, [&](HostMemory where) {
         before(step);
         m_asm.gs_load(true, scratch_a, scratch_offset(1));
-        emit_encoded(insn, scratch_a, insn.vvvv, address_register, true);
+        emit_encoded(insn, scratch_a, insn.vvvv, 0, &where);
     });
 }
 
@@ -333,9 +359,9 @@ void Translator::emit_move_offset(Step const& step)
     clobber_flags(step.live_after);
     unsigned const width = insn.info->byte_operand ? 1 : insn.operand_size;
     bool const store = (insn.opcode & 2) != 0;
-    AccessSite* const site = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = store ? Access::write : Access::read, .reads = !store });
-    emit_access(site, [&] {
-        store ? m_asm.store(width, address_register, x86::rax) : m_asm.load(width, x86::rax, address_register);
+    Reference const reference = emit_translate({ .segment = insn.segment, .size = static_cast<u16>(width), .access = store ? Access::write : Access::read, .reads = !store });
+    emit_access(reference, [&](HostMemory where) {
+        store ? m_asm.store(width, where, x86::rax) : m_asm.load(width, x86::rax, where);
     });
 }
 
@@ -359,11 +385,13 @@ void Translator::emit_exchange_accumulator(Step const& step)
 void Translator::emit_lea(Step const& step)
 {
     auto const& insn = step.insn;
+    if (is64() && !spilled(insn.reg) && !spilled(insn.base) && !spilled(insn.index) && !insn.rip_relative && !insn.lock)
+        return m_asm.bytes(insn.bytes, insn.length);
     emit_effective_address(insn);
     HostRegister to = insn.reg;
     bool const in_memory = spilled(to);
     if (in_memory) {
-        to = to == address_register ? scratch_a : to;
+        to = scratch_a;
         if (insn.operand_size == 2)
             m_asm.gs_load(true, to, gpr_offset(insn.reg));
     }

@@ -41,6 +41,7 @@ void Translator::emit_effective_address(x86::Instruction const& insn, i64 extra_
     if (index != Assembler::no_register && spilled(index)) {
         m_asm.gs_load(true, scratch_b, gpr_offset(index));
         index = scratch_b;
+        m_addend_slot = no_slot;
     }
     bool const trivial = index == Assembler::no_register && displacement == 0;
     if (trivial && wide) {
@@ -108,9 +109,29 @@ void Translator::emit_stack_miss(MemoryOperand const& operand, AccessSite* site)
     m_asm.jump(m_cache.writable(site->resume));
 }
 
-AccessSite* Translator::emit_translate(MemoryOperand const& operand)
+Translator::Reference Translator::emit_operand(Step const& step, MemoryOperand const& operand)
+{
+    if (m_hot && step.group >= 0) {
+        auto const& insn = step.insn;
+        bool const constant = insn.base == 0xff;
+        i64 const displacement = constant && insn.rip_relative ? insn.displacement + static_cast<i64>(rip_behind(step)) : insn.displacement;
+        return emit_group_member(step, m_groups[step.group], { .base = insn.base, .displacement = displacement, .size = operand.size, .writes = operand.access == Access::write });
+    }
+    emit_effective_address(step.insn);
+    clobber_flags(live_before(step));
+    return emit_translate(operand);
+}
+
+Translator::Reference Translator::emit_translate(MemoryOperand const& operand)
 {
     Step const& step = m_steps[m_current];
+    bool const plain_segment = is64() || ((m_mode & mode::flat) && operand.segment != Segment::fs && operand.segment != Segment::gs && operand.segment != Segment::cs);
+    if (m_hot && plain_segment) {
+        if (operand.segment == Segment::fs || operand.segment == Segment::gs)
+            m_asm.gs_arithmetic(Arithmetic::add, true, address_register, segment_base_offset(operand.segment));
+        emit_site_check(operand);
+        return { nullptr, address_register };
+    }
     auto* const site = m_cache.make<AccessSite>();
     ASSERT(site, "the cache had room for a block");
     site->rip = rip_of(step);
@@ -137,7 +158,7 @@ AccessSite* Translator::emit_translate(MemoryOperand const& operand)
     else
         probe_look_aside(operand, site);
     site->resume = here();
-    return site;
+    return { site, address_register };
 }
 
 } // namespace anyhyve::soft

@@ -364,6 +364,9 @@ static bool device_not_available(x86::Instruction const& insn, ModeBits mode)
 
 void Translator::emit_step(Step const& step)
 {
+    if (step.insn.info->operation != Operation::copy && step.insn.info->operation != Operation::lea && step.insn.info->operation != Operation::nop
+        && step.insn.info->operation != Operation::push && step.insn.info->operation != Operation::push_immediate && step.insn.info->operation != Operation::pop)
+        m_addend_slot = no_slot;
     if (!allowed(step.insn)) {
         emit_call(step, execute_undefined, true);
         m_ended = true;
@@ -423,59 +426,67 @@ void Translator::emit_operation(Step const& step)
     m_ended = last;
 }
 
+// The block's instructions from `first` on, and the way out behind the last.
+void Translator::emit_steps(unsigned first)
+{
+    for (m_current = first; m_current < m_step_count && !m_ended; ++m_current) {
+        m_copy_label[m_current] = m_asm.position();
+        m_copy_flags[m_current] = m_flags_in;
+        emit_step(m_steps[m_current]);
+    }
+    if (!m_ended)
+        emit_edge(rip_behind(m_steps[m_step_count - 1]), false);
+}
+
 void Translator::emit_block()
 {
     emit_entry();
-    for (m_current = 0; m_current < m_step_count && !m_ended; ++m_current)
-        emit_step(m_steps[m_current]);
-    if (!m_ended) {
-        Step const& last = m_steps[m_step_count - 1];
-        emit_edge(rip_behind(last), false);
-    }
+    emit_steps(0);
+    if (m_block->hot)
+        emit_careful_copy();
     emit_late_code();
     m_block->code_end = here();
 }
 
+// More is appended while it runs: what misses on the stack's page is looked up in the ordinary way, which may miss too.
 void Translator::emit_late_code()
 {
-    // More is appended while it runs: what misses on the stack's page is looked up in the ordinary way, which may miss too.
     for (unsigned i = 0; i < m_late_count; ++i) {
         Late const late = m_late[i];
-        if (late.kind == Late::Kind::copy) {
-            late.site->resume_copy = here();
-            copy_trap_points(late.body_begin, late.body_end);
-            m_asm.bytes(late.body_begin, static_cast<unsigned>(late.body_end - late.body_begin));
-            // SAFETY: records lie below 2 GiB.
-            m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site));
-            jump_to_thunk(m_thunks.commit);
-            continue;
-        }
         m_asm.bind(late.from);
-        switch (late.kind) {
-        case Late::Kind::stack:
-            emit_stack_miss(late.operand, late.site);
-            break;
-        case Late::Kind::access:
-            // SAFETY: records lie below 2 GiB.
-            m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site));
-            jump_to_thunk(late.segmented ? m_thunks.access_segmented : m_thunks.access);
-            break;
-        case Late::Kind::edge:
-            late.edge->stub = m_asm.position();
-            m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.edge));
-            jump_to_thunk(late.edge->flags_in_memory ? m_thunks.link_memory : m_thunks.link_host);
-            break;
-        case Late::Kind::poll:
-            emit_set_rip(m_rip);
-            jump_to_thunk(m_thunks.dispatch_memory);
-            break;
-        case Late::Kind::tail: // looks the second page up again, and comes back or finds other code
-            m_asm.mov_imm(address_register, m_rip);
-            jump_to_thunk(m_thunks.jump_miss);
-            break;
-        case Late::Kind::copy:
-            break;
-        }
+        emit_late(late);
+    }
+}
+
+void Translator::emit_late(Late const& late)
+{
+    switch (late.kind) {
+    case Late::Kind::copy:
+        late.site->resume_copy = here();
+        copy_trap_points(late.body_begin, late.body_end);
+        m_asm.bytes(late.body_begin, static_cast<unsigned>(late.body_end - late.body_begin));
+        // SAFETY: records lie below 2 GiB.
+        m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site));
+        return jump_to_thunk(m_thunks.commit);
+    case Late::Kind::stack:
+        return emit_stack_miss(late.operand, late.site);
+    case Late::Kind::access:
+        m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site)); // SAFETY: as above
+        return jump_to_thunk(late.segmented ? m_thunks.access_segmented : m_thunks.access);
+    case Late::Kind::edge:
+        late.edge->stub = m_asm.position();
+        m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.edge)); // SAFETY: as above
+        return jump_to_thunk(late.edge->flags_in_memory ? m_thunks.link_memory : m_thunks.link_host);
+    case Late::Kind::poll:
+        emit_set_rip(m_rip);
+        return jump_to_thunk(m_thunks.dispatch_memory);
+    case Late::Kind::tail: // looks the second page up again, and comes back or finds other code
+        m_asm.mov_imm(address_register, m_rip);
+        return jump_to_thunk(m_thunks.jump_miss);
+    case Late::Kind::refill:
+        return emit_refill(late);
+    case Late::Kind::leave:
+        return emit_leave_for_copy(late);
     }
 }
 
@@ -524,8 +535,12 @@ Outcome Translator::translate(u64 physical, ModeBits mode, Block*& block)
     m_asm = Assembler(start, start + most_code);
     m_late_count = m_trap_count = 0;
     m_ended = false;
+    m_addend_slot = no_slot;
+    std::fill(std::begin(m_needs_copy), std::end(m_needs_copy), false);
     STEP(decode_block());
     find_liveness();
+    m_hot = m_block->hot = can_be_hot(mode) && m_cache.is_hot(physical, m_rip, mode);
+    find_groups();
     emit_block();
     ASSERT(!m_asm.overflowed(), "a block's code fits its space");
     m_cache.commit_code(m_asm.position());

@@ -16,15 +16,19 @@ public:
     // The block at cpu.rip under `mode`, whose first byte lies at `physical`. Call with the cache's lock held, the guest's vector state put
     // away, and room in the cache. `fault`: the bytes cannot be fetched or are too long; cpu.fault is set.
     Outcome translate(u64 physical, ModeBits mode, Block*& block);
+    // Are there careful translations of such code at all?
+    static bool can_be_hot(ModeBits mode);
 
 private:
     static constexpr unsigned most_instructions = 64;
 
     enum class FlagsIn : u8 { host, memory };
+    struct Late;
     struct Step {
         x86::Instruction insn;
         u16 offset;        // from the block's start
         u16 live_after;    // arithmetic flags that something after it may read
+        i8 group;          // of hot code: which group its first memory operand belongs to; -1: none
     };
     using Emit = void (Translator::*)(Step const&);
 
@@ -42,6 +46,8 @@ private:
     bool polls() const;
     bool begins_with_clobber() const;
     void emit_late_code();
+    void emit_late(Late const&);
+    void emit_steps(unsigned first);
     void emit_call(Step const&, Execute, bool last);
     void emit_set_rip(u64 rip);
 
@@ -56,24 +62,60 @@ private:
         bool stack = false;   // relative to the stack pointer, 64-bit code: tried on the stack's page first
         bool stack_top = false; // a push: when it misses, the stack's page is set to this one
     };
+    // An operand that has been looked up. Without a site nothing more can happen to it: whatever is odd has left for the careful copy of the block.
+    struct Reference {
+        AccessSite* site;
+        HostMemory where;
+    };
     static u16 live_before(Step const&);
     void emit_effective_address(x86::Instruction const&, i64 extra_displacement = 0);
     void emit_stack_address(i32 displacement); // r14 = stack pointer + displacement, stack address size applied
+    // The instruction's ModRM operand, looked up. Clobbers the scratch registers; saves live flags when it must.
+    Reference emit_operand(Step const&, MemoryOperand const&);
     // r14 (offset in the segment) -> host pointer. Clobbers the flags and the scratch registers.
-    AccessSite* emit_translate(MemoryOperand const&);
-    // The code that `body` emits works on [r14] and is position-independent. For writes it stands once more behind the block, where it works on the
-    // bounce buffer and ends in the commit thunk.
+    Reference emit_translate(MemoryOperand const&);
+    // The code that `body(HostMemory)` emits is position-independent. For writes with a site it stands once more behind the block, where it works
+    // on the bounce buffer and ends in the commit thunk.
     template<typename Body>
-    void emit_access(AccessSite*, Body body);
+    void emit_access(Reference const&, Body body);
     void probe_look_aside(MemoryOperand const&, AccessSite*);
     void probe_stack_page(MemoryOperand const&, AccessSite*);
     void emit_stack_miss(MemoryOperand const&, AccessSite*);
+
+    // translate_hot.cpp: code where time is spent. Its accesses remember a page each, and those to neighbouring addresses share one check.
+    struct Group {
+        bool writes;
+        bool constant;       // the address is known; otherwise relative to a register
+        bool checked;        // its check has been emitted
+        u16 root;            // which value the offsets are relative to
+        u8 region;           // no call of ours between its members
+        i64 begin, end;      // offsets from that value that are accessed
+        i64 first_offset;    // of the first member's base register
+        u8 first_base;
+        u16 slot;
+    };
+    struct Candidate {       // an access whose address is a register and a constant
+        u8 base;             // 0xff: the address is a constant
+        i64 displacement;
+        u16 size;
+        bool writes;
+    };
+    struct Roots;
+    void find_groups();
+    bool candidate(Step const&, Candidate&) const;
+    void join_group(unsigned step, Candidate const&, Roots const&);
+    Reference emit_group_member(Step const&, Group&, Candidate const&);
+    void emit_group_check(Step const&, Group&);
+    void emit_site_check(MemoryOperand const&);
+    void emit_group_address(Group const&);
+    void emit_probe(u16 size, Access);
+    void emit_careful_copy();
 
     // translate_copy.cpp: instructions that the host runs
     void emit_copy(Step const&);
     void emit_copy_register_form(Step const&);
     void emit_copy_memory_form(Step const&);
-    void emit_copy_body(Step const&);
+    void emit_copy_body(Step const&, HostMemory);
     void emit_bit_test_memory(Step const&);
     void emit_move_offset(Step const&);
     void emit_exchange_accumulator(Step const&);
@@ -87,7 +129,7 @@ private:
     void emit_time_stamp(Step const&);
     void emit_pause(Step const&);
     void emit_user_access(Step const&, bool allowed);
-    void emit_encoded(x86::Instruction const&, u8 reg, u8 vvvv, u8 rm_register, bool memory);
+    void emit_encoded(x86::Instruction const&, u8 reg, u8 vvvv, u8 rm_register, HostMemory const* memory);
     void note_trap_point(Step const&, u8* begin);
     void copy_trap_points(u8 const* begin, u8 const* end);
     void emit_pending_x87_check(Step const&);
@@ -107,7 +149,7 @@ private:
     void emit_push_return(u64 rip, unsigned width);
     void emit_stack_adjust(i32 amount);
     void emit_read_target(Step const&); // -> cpu.scratch[0]
-    AccessSite* emit_stack_access(i32 displacement, unsigned width, Access, bool ends_instruction = true);
+    Reference emit_stack_access(i32 displacement, unsigned width, Access, bool ends_instruction = true);
     void emit_count_branch(Step const&, u64 target);
     void emit_indirect_tail(Step const&, i32 stack_adjustment); // target in r14
     void emit_edge(u64 target, bool conditional, Condition condition = Condition::overflow);
@@ -128,7 +170,7 @@ private:
 
     // Code that is needed rarely goes behind the block.
     struct Late {
-        enum class Kind : u8 { access, edge, poll, tail, copy, stack };
+        enum class Kind : u8 { access, edge, poll, tail, copy, stack, refill, leave };
         Kind kind;
         JumpSite from;
         AccessSite* site = nullptr;
@@ -137,7 +179,17 @@ private:
         u8* body_begin = nullptr; // of a copy: the code in line
         u8* body_end = nullptr;
         MemoryOperand operand {};
+        // Of hot code: what to look up again, and where the careful copy of the block goes on when that fails.
+        u8* resume = nullptr;
+        u16 slot = 0;
+        u8 step = 0;
+        FlagsIn flags_in = FlagsIn::host;
+        i8 group = -1;
     };
+
+    void note_check(JumpSite from, Late::Kind, Step const&, MemoryOperand const&, u16 slot);
+    void emit_refill(Late const&);
+    void emit_leave_for_copy(Late const&);
 
     Cpu& m_cpu;
     CodeCache& m_cache;
@@ -158,19 +210,33 @@ private:
     FlagsIn m_flags_in = FlagsIn::host;
     u16 m_live_in = 0;
     bool m_ended = false; // the last step left the block
-    // An instruction makes two accesses at most, with five entries together; the block itself two ways out, a poll and a guard.
-    static constexpr unsigned most_late = most_instructions * 5 + 4;
+    // An instruction makes two accesses at most, with five entries together, and two in hot code; the block itself two ways out, a poll and a guard.
+    static constexpr unsigned most_late = most_instructions * 7 + 8;
     Late m_late[most_late];
     unsigned m_late_count = 0;
-    TrapPoint m_traps[most_instructions * 3];
+    TrapPoint m_traps[most_instructions * 5];
     unsigned m_trap_count = 0;
+
+    // hot code
+    bool m_hot = false;       // what is emitted now may rely on slots
+    static constexpr unsigned most_groups = 64;
+    Group m_groups[most_groups];
+    unsigned m_group_count = 0;
+    static constexpr u16 no_slot = 0xffff;
+    u16 m_addend_slot = no_slot; // whose addend r15 holds
+    bool m_needs_copy[most_instructions];
+    u8* m_copy_label[most_instructions]; // writable view: where the careful copy begins the instruction
+    FlagsIn m_copy_flags[most_instructions];
 };
 
 template<typename Body>
-void Translator::emit_access(AccessSite* site, Body body)
+void Translator::emit_access(Reference const& reference, Body body)
 {
     u8* const begin = m_asm.position();
-    body();
+    body(reference.where);
+    AccessSite* const site = reference.site;
+    if (!site)
+        return;
     site->resume_after = here();
     site->flags_in_memory_after = m_flags_in == FlagsIn::memory;
     if (site->access == Access::write)

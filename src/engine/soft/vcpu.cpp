@@ -166,6 +166,7 @@ RunExit SoftVcpu::loop()
             m_cpu->halted = false;
         }
         m_cpu->leaving = false;
+        resume_sampling(*m_cpu);
         run_generated_code(*m_cpu);
         if (m_cpu->leaving && !(m_cpu->events.load() & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init | Cpu::event_sipi)))
             return m_cpu->exit_reason;
@@ -207,6 +208,8 @@ std::vector<Statistic> SoftVcpu::statistics() const
         { "block jumps linked", cache.edges_linked },
         { "block jumps unlinked", cache.edges_unlinked },
         { "code cache flushes", cache.flushes },
+        { "blocks found hot", cache.blocks_hot },
+        { "accesses of hot code that wander", cache.sites_wandering },
         { "dispatcher entries", m_statistics.dispatches },
         { "direct jump misses", m_statistics.edge_misses },
         { "direct jumps whose page was not looked aside", m_statistics.edge_guard_misses },
