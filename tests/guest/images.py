@@ -43,6 +43,7 @@ class Images:
         self.initrd = os.path.join(folder, 'initrd.img')
         self.root = os.path.join(folder, 'root.img')
         self.ram = os.path.join(folder, 'ram.img')
+        self.memtest = self.stress = self.clocks = None # long_images.py
 
 
 def folder_of(package):
@@ -114,13 +115,14 @@ def write_cpio(entries):
     return bytes(out)
 
 
-def write_ram_disk(initrd, path):
-    """Busybox and the modules of make-guest.sh's initial RAM disk, with another init."""
+def write_ram_disk(initrd, path, programs=None):
+    """Busybox and the modules of make-guest.sh's initial RAM disk, with another init, and with `programs`: name -> bytes."""
     with gzip.open(initrd) as file:
         theirs = read_cpio(file.read())
     folder, program = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o755
     entries = {name: (folder, b'') for name in ('bin', 'dev', 'proc', 'sys', 'tmp', 'modules')}
     entries.update((name, entry) for name, entry in theirs.items() if name == 'bin/busybox' or name.startswith('modules/'))
     entries['init'] = (program, INIT.encode())
+    entries.update((name, (program, body)) for name, body in (programs or {}).items())
     with gzip.open(path, 'wb', compresslevel=1) as file:
         file.write(write_cpio(entries))

@@ -39,9 +39,10 @@ class Machine:
         # Disks may be large: not into memory.
         self.folder = tempfile.mkdtemp(prefix='anyhyve-guest.')
         os.environ['VMM_DIR'] = self.vmm
-        if self.root == 'disk':
+        image = {'disk': images.root, 'stress': images.stress}.get(self.root)
+        if image:
             path = os.path.join(self.folder, 'root')
-            subprocess.run(['cp', '--sparse=always', images.root, path], check=True)
+            subprocess.run(['cp', '--sparse=always', image, path], check=True)
             self.disks.append(path)
 
     def close(self):
@@ -70,7 +71,7 @@ class Machine:
         return getattr(self.images, self.row['image'])
 
     def initrd(self):
-        return self.images.initrd if self.root == 'disk' else self.images.ram
+        return {'ram': self.images.ram, 'clocks': self.images.clocks, 'none': None}.get(self.root, self.images.initrd)
 
     def command_line(self):
         return ' '.join(['console=ttyS0', 'panic=-1', self.row.get('cmdline', '')]).strip()
@@ -82,7 +83,8 @@ class Machine:
 
     def boot(self):
         entry = self.row['entry']
-        return self.start([*self.board(), '-b', f'linux,kernel={self.kernel()},initrd={self.initrd()},entry={entry},cmdline={self.command_line()}'])
+        initrd = f'initrd={self.initrd()},' if self.initrd() else ''
+        return self.start([*self.board(), '-b', f'linux,kernel={self.kernel()},{initrd}entry={entry},cmdline={self.command_line()}'])
 
     def boot_loaded(self):
         return self.start(self.board())

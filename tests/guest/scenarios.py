@@ -5,6 +5,7 @@ import re
 
 from check_shell import PROMPT, Failure
 
+MINUTES = os.environ.get('ANYHYVE_MINUTES')
 DISK_MIB = int(os.environ.get('ANYHYVE_DISK_MIB', '64'))
 MIB = 1 << 20
 
@@ -120,4 +121,62 @@ def disk_kill(machine):
     wait_for_shell(console)
     require(console.run('md5sum </root/data') == before, 'the file that was synced before the kill has changed')
     machine.expected_status = 1
+    machine.power_off()
+
+
+def long_run(machine, console):
+    """How many seconds the work of a long run is to take; its machine may take twice as long."""
+    seconds = round(60 * float(MINUTES or machine.row['minutes']))
+    console.deadline += 2 * seconds
+    return seconds
+
+
+def warnings_of_kernel(console):
+    return console.run('dmesg -l emerg,alert,crit,err,warn').splitlines()
+
+
+def clock_source(console):
+    return console.run('cat /sys/devices/system/clocksource/*/current_clocksource').split()[-1]
+
+
+def stress(machine):
+    """stress-ng checks what it computes, and the kernel has nothing new to complain of."""
+    console = machine.boot()
+    seconds = long_run(machine, console)
+    wait_for_shell(console)
+    before = warnings_of_kernel(console)
+    each = ' '.join(f'--{stressor} 2' for stressor in ('vm', 'fork', 'signal', 'clock', 'sock', 'futex'))
+    said = console.run(f'stress-ng --cpu {machine.cpus} {each} --vm-bytes 64M --verify --metrics-brief --timeout {seconds}')
+    print('\n'.join(line for line in said.splitlines() if 'metrc' in line or 'completed' in line))
+    require('successful run completed' in said and 'fail' not in said, f'stress-ng found something wrong: {said}')
+    new = [line for line in warnings_of_kernel(console) if line not in before]
+    require(not new, f'the kernel complains: {new}')
+    require(clock_source(console) == 'tsc', 'the clock source is not the TSC any more')
+    machine.power_off()
+
+
+def memtest(machine):
+    """One pass of all the tests that are on by default."""
+    console = machine.boot()
+    long_run(machine, console)
+    console.wait_for(b'Memtest86+ v')
+    console.wait_for(b'Pass:  1 ')
+    console.wait_for(b'Errors: ')
+    errors = console.wait_for(b' ')
+    require(errors == '0', f'memtest86+ found {errors} errors')
+    print('one pass of memtest86+ in', re.findall(r'Time: +([0-9:]+)', machine.output())[-1])
+
+
+def clocks(machine):
+    """All clocks go at the same rate under load, 0.1 % apart at most."""
+    console = machine.boot()
+    seconds = long_run(machine, console)
+    wait_for_shell(console)
+    said = console.run(f'clocks {seconds} {machine.cpus}')
+    print(said)
+    drifts = dict(re.findall(r'^clock (\S+) (\S+) ppm$', said, re.MULTILINE))
+    require(len(drifts) == 5, f'not all clocks could be read: {said}')
+    for clock, drift in drifts.items():
+        require(abs(float(drift)) < 1000, f'the {clock} is {drift} ppm away from the TSC')
+    require(clock_source(console) == 'tsc', 'the clock source is not the TSC any more')
     machine.power_off()
