@@ -32,9 +32,13 @@ public:
     std::vector<u8> memory() const;
     MemoryImage& image() { return m_image; }
     soft::Cpuid const& cpuid() const { return m_cpuid; }
-    // For a watchdog on another thread: odd while guest code runs, changes with every run; stop() ends the one under way as a time-out.
+    // For a watchdog on another thread: odd while guest code runs, changes with every run; stop() ends the one under way as a time-out when
+    // it has taken so much of the CPU's time.
     u64 turns() const { return m_turns.load(); }
+    double patience() const { return m_patience.load(); }
+    void set_patience(double seconds) { m_patience.store(seconds); }
     void stop();
+    static constexpr double usual_patience = 1;
 
 private:
     class QuietInterrupts : public LocalInterrupts {
@@ -88,6 +92,7 @@ private:
     std::unique_ptr<class EngineSignals> m_signals;
     std::atomic<u64> m_turns { 0 };
     std::atomic<bool> m_stopped { false };
+    std::atomic<double> m_patience { usual_patience };
 };
 
 } // namespace anyhyve::random_test

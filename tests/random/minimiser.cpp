@@ -109,6 +109,15 @@ void Minimiser::drop_instructions()
         if (m_case.code[at] != 0x90)
             change([&](Case& c) { std::memset(&c.code[at], 0x90, length); });
     }
+    unsigned first = 0;
+    while (first < m_case.code_length && m_case.code[first] == 0x90)
+        ++first;
+    if (first != 0) { // those before all others, without moving these
+        change([&](Case& c) {
+            erase(c, 0, first);
+            c.code_offset = static_cast<u16>(c.code_offset + first);
+        });
+    }
     for (unsigned at = m_case.code_length; at-- > 0;) {
         if (m_case.code[at] == 0x90)
             change([&](Case& c) { erase(c, at, 1); });

@@ -124,7 +124,7 @@ namespace {
 
 volatile bool s_in_guest = false;
 Outcome* s_outcome = nullptr;
-u64 s_case_number = 0, s_case_at_last_tick = 0;
+unsigned volatile s_ticks = 0, s_most_ticks = 0;
 constexpr u32 frame_magic = 0x46505853; // FP_XSTATE_MAGIC1 of the kernel's <asm/sigcontext.h>
 
 void keep_vector_state(void const* frame)
@@ -149,9 +149,8 @@ void native_signal(int signal, siginfo_t*, void* context)
     // SAFETY: the third argument of an SA_SIGINFO handler is the ucontext of this signal.
     auto const& machine = static_cast<ucontext_t*>(context)->uc_mcontext;
     if (signal == SIGVTALRM) {
-        bool const stuck = s_in_guest && s_case_number == s_case_at_last_tick;
-        s_case_at_last_tick = s_case_number;
-        if (!stuck)
+        s_ticks = s_ticks + 1;
+        if (!s_in_guest || s_ticks < s_most_ticks)
             return;
         s_outcome->ending = Ending::time_out;
         leave_guest();
@@ -248,7 +247,7 @@ NativeMachine::NativeMachine() : m_memory(map_pages())
 
 NativeMachine::~NativeMachine() = default;
 
-void NativeMachine::run(Case const& c, Outcome& outcome)
+void NativeMachine::run(Case const& c, Outcome& outcome, unsigned patience)
 {
     bool const new_data = c.memory_seed != m_seed;
     m_image.prepare(c);
@@ -275,7 +274,8 @@ void NativeMachine::run(Case const& c, Outcome& outcome)
     fill_vector_state(c, state.xsave);
     outcome = {};
     s_outcome = &outcome;
-    ++s_case_number;
+    s_ticks = 0;
+    s_most_ticks = patience;
     s_in_guest = true;
     native_enter();
     outcome.memory_hash = m_memory.hash(m_image);

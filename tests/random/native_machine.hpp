@@ -10,7 +10,8 @@ public:
     // Maps the pages and installs the signal handlers; from then on only a few system calls are allowed.
     NativeMachine();
     ~NativeMachine();
-    void run(Case const&, Outcome&);
+    // Gives up after `patience` ticks of the CPU time's clock, of 8 ms each.
+    void run(Case const&, Outcome&, unsigned patience);
     u8 const* page(unsigned index) const { return m_memory.page(index); }
 
 private:

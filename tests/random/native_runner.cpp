@@ -19,6 +19,8 @@ namespace anyhyve::random_test {
 
 namespace {
 
+constexpr unsigned patience_in_batch = 2, patience_alone = 60;
+
 void futex_wait(std::atomic<u32>& word, u32 while_it_is)
 {
     timespec const moment = { 0, 100'000'000 };
@@ -89,7 +91,7 @@ void NativeRunner::serve()
 void NativeRunner::run_batch(Batch& batch)
 {
     for (u32 n = 0; n < batch.count; ++n) {
-        m_machine->run(batch.cases[n], batch.outcomes[n]);
+        m_machine->run(batch.cases[n], batch.outcomes[n], batch.keep_memory ? patience_alone : patience_in_batch);
         batch.done = n + 1;
         for (unsigned i = 0; batch.keep_memory && i < layout::page_count; ++i)
             std::memcpy(m_shared->memory + i * layout::page, m_machine->page(i), layout::page);

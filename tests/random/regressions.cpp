@@ -44,6 +44,8 @@ std::vector<Regression> const& regressions()
         { "a gather never raises #AC", 64, { 0xc4, 0xe2, 0xe9, 0x92, 0x44, 0x0b, 0x10 }, { { rbx, 0x20000001 }, { rsp, 0x20000800 } }, { .flags = 0x40202, .vector_seed = 0x3abbc9342e0ef45b } },
         { "flags that the rewritten code does not overwrite", 64, { 0xc6, 0x05, 0x02, 0x00, 0x00, 0x00, 0x97, 0x90, 0x90, 0x80, 0xcc, 0xcc }, {}, { .flags = 0xa02 } },
         { "flags that the rewritten code does not overwrite, absolute address", 32, { 0xc6, 0x05, 0x08, 0x02, 0x00, 0x10, 0xab, 0x90, 0x3c }, {}, { .flags = 0xa02 } },
+        { "an operand beyond the end of a flat segment", 32, { 0x26, 0x29, 0x2f }, { { rdi, 0xffffffff } } },
+        { "an operand beyond the end of a flat stack segment", 32, { 0x8b, 0x45, 0x00 }, { { rbp, 0xfffffffe } } },
     };
     return list;
 }

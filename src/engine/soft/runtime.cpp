@@ -482,6 +482,15 @@ AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_ca
     return { pointer_value(first.host), site.resume };
 }
 
+// Not canonical; or beyond the limit of a flat segment, which generated code has not checked (SDM vol. 3A 5.3). Others begin anew at 0.
+bool is_beyond(Cpu const& cpu, u64 linear, AccessSite const& site)
+{
+    if (cpu.code64())
+        return !is_canonical(linear);
+    bool const flat = (cpu.mode & mode::flat) && site.segment != x86::Segment::fs && site.segment != x86::Segment::gs;
+    return flat && linear > 0xffffffff;
+}
+
 } // namespace
 
 extern "C" {
@@ -490,10 +499,10 @@ AccessResult runtime_access(Cpu* cpu, u64 linear, AccessSite const* site)
 {
     cpu->rip = site->rip;
     cpu->next_rip = site->rip + site->length;
-    if (cpu->code64() && (!is_canonical(linear) || !is_canonical(linear + site->size - 1))) {
+    if (is_beyond(*cpu, linear, *site) || is_beyond(*cpu, linear + site->size - 1, *site)) {
         if (is_misaligned(*cpu, linear, *site))
             return access_fault(*cpu, *site);
-        if (site->masked && is_canonical(linear))
+        if (site->masked && !is_beyond(*cpu, linear, *site))
             return access(*cpu, linear, *site, false);
         static_cast<void>(raise_segment_fault(*cpu, *site));
         return access_out_of_reach(*cpu, linear, *site);
