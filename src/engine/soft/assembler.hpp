@@ -228,11 +228,9 @@ public:
         gs_tail(false, 0x81, 7, offset, index);
         imm32(value);
     }
-    void gs_jump(u32 offset, u8 index = no_register)
-    {
-        byte(0x65);
-        gs_tail(false, 0xff, 4, offset, index);
-    }
+    // Elements of 8 bytes: gs:[offset + index * 8].
+    void gs_compare_element(HostRegister with, u32 offset, u8 index) { gs_element(true, 0x3b, with, offset, index); }
+    void gs_jump_element(u32 offset, u8 index) { gs_element(false, 0xff, 4, offset, index); }
 
     // --- control flow ---
     void jump_register(HostRegister reg) { rex(false, 0, 0, reg); byte(0xff); modrm(3, 4, reg); }
@@ -326,6 +324,15 @@ private:
         rex(wide, reg, 0, index == no_register ? 0 : index);
         byte(opcode);
         gs_operand(reg, offset, index);
+    }
+    void gs_element(bool wide, u8 opcode, u8 reg, u32 offset, u8 index)
+    {
+        byte(0x65);
+        rex(wide, reg, index, 0);
+        byte(opcode);
+        modrm(0, reg, 4);
+        byte(static_cast<u8>(3 << 6 | (index & 7) << 3 | 5));
+        imm32(offset);
     }
     void gs_operand(u8 reg, u32 offset, u8 index)
     {

@@ -214,9 +214,8 @@ void CodeCache::kill(Block& block)
     while (block.incoming)
         unlink(*block.incoming);
     for (Cpu* cpu : m_cpus) {
-        auto& entry = cpu->jump_cache[jump_slot(block.rip)];
-        if (entry.rip == block.rip)
-            entry.rip = ~u64 { 0 };
+        for (auto& table : cpu->jump_cache)
+            table.forget(block.rip);
     }
     ++m_statistics.blocks_invalidated;
 }
@@ -369,8 +368,10 @@ void CodeCache::drop_everything()
     m_by_code.clear();
     m_code_next = m_code_floor;
     m_record_next = 0;
-    for (Cpu* cpu : m_cpus)
-        cpu->jump_cache.fill({});
+    for (Cpu* cpu : m_cpus) {
+        for (auto& table : cpu->jump_cache)
+            table.clear();
+    }
     ++m_statistics.flushes;
 }
 

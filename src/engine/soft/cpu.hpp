@@ -58,21 +58,29 @@ struct TlbEntry {
 };
 constexpr unsigned tlb_entries = 1024;
 constexpr unsigned code_tlb_entries = 4096;
-constexpr unsigned jump_cache_entries = 4096;
+constexpr unsigned jump_cache_entries = 2048;
 
-// Where an indirect jump may go on without the dispatcher.
-struct JumpCacheEntry {
-    u64 rip = ~u64 { 0 };
-    u64 guard = 0;      // what the code TLB's slot for this address must hold
-    u64 entry = 0;      // host address: arithmetic flags in memory
-    u64 mode = 0;
+// Where indirect jumps may go on without the dispatcher. What a table holds is right as long as it holds it: its blocks are all of `mode`, and
+// their pages lie where they did. Mmu and CodeCache take out what no longer is.
+struct JumpCache {
+    std::array<u64, jump_cache_entries> rip;   // ~0: nothing
+    std::array<u64, jump_cache_entries> entry; // host address: arithmetic flags in memory
+    u32 mode = 0;
+
+    JumpCache() { rip.fill(~u64 { 0 }); }
+    // The slot, by the target's address.
+    static constexpr unsigned slot(u64 rip) { return static_cast<unsigned>(rip ^ rip >> 12) & (jump_cache_entries - 1); }
+    void forget(u64 target)
+    {
+        if (rip[slot(target)] == target)
+            rip[slot(target)] = ~u64 { 0 };
+    }
+    void clear()
+    {
+        for (auto& target : rip)
+            target = ~u64 { 0 };
+    }
 };
-
-// Its slot, by the target's address.
-constexpr unsigned jump_slot(u64 rip)
-{
-    return static_cast<unsigned>(rip ^ rip >> 12) & (jump_cache_entries - 1);
-}
 
 // The page that the stack pointer was last seen writing to, per look-aside table: most accesses relative to it need no more than a
 // subtraction and a compare. An empty one names a page that is not canonical, and leads to memory that nobody reads.
@@ -121,7 +129,7 @@ struct alignas(64) Cpu {
     std::array<std::array<u64, code_tlb_entries>, tlb_index_count> code_tlb {};
     std::array<std::array<TlbEntry, tlb_entries>, tlb_index_count> tlb {};
     std::array<StackPage, tlb_index_count> stack_pages {};
-    std::array<JumpCacheEntry, jump_cache_entries> jump_cache {};
+    std::array<JumpCache, tlb_index_count> jump_cache {};
     std::array<SiteSlot, site_slots> sites {};
     std::array<u32, site_slots> site_patience {};                       // misses until somebody looks whether the slot is worth it
     std::array<u8, site_slots / slots_per_mark> sites_used {};

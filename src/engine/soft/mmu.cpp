@@ -345,10 +345,74 @@ Outcome Mmu::fetch_page(u64 linear, u64& physical, u64& guard)
     ++m_statistics.page_walks;
     STEP(walk_pages(m_cpu, linear, Access::fetch, index, translation));
     physical = translation.physical;
+    if (word != ~u64 { 0 })
+        clear_jumps(index); // nobody watches over jumps into the page that goes
     guard = word = code_guard(linear, physical);
+    m_code_is_global[index][code_slot_of(linear)] = translation.global;
     (translation.global ? m_code_filled_global : m_code_filled)[index].add(code_slot_of(linear));
     note_page_size(linear, translation);
     return Outcome::next;
+}
+
+// --- indirect jumps ---
+
+void Mmu::remember_jump(u64 rip, u64 entry)
+{
+    TlbIndex const index = mode::tlb(m_cpu.mode);
+    JumpCache& table = m_cpu.jump_cache[index];
+    u64 const linear = m_cpu.code64() ? rip : (m_cpu.segment(x86::Segment::cs).base + rip) & 0xffffffff;
+    if (m_cpu.code_tlb[index][code_slot_of(linear)] >> 28 != (linear >> 12 & (bit(36) - 1)))
+        return;
+    unsigned const slot = JumpCache::slot(rip);
+    table.rip[slot] = rip;
+    table.entry[slot] = entry;
+    if (!m_code_is_global[index][code_slot_of(linear)])
+        m_jumps_filled[index].add(slot);
+}
+
+void Mmu::clear_jumps(TlbIndex index)
+{
+    m_cpu.jump_cache[index].clear();
+    m_jumps_filled[index].count = 0;
+    m_jumps_filled[index].overflow = false;
+}
+
+void Mmu::clear_jumps()
+{
+    for (unsigned i = 0; i < tlb_index_count; ++i)
+        clear_jumps(static_cast<TlbIndex>(i));
+}
+
+// Those into pages that are not global.
+void Mmu::forget_local_jumps()
+{
+    for (unsigned i = 0; i < tlb_index_count; ++i) {
+        FillLog& log = m_jumps_filled[i];
+        if (log.overflow) {
+            clear_jumps(static_cast<TlbIndex>(i));
+            continue;
+        }
+        for (unsigned n = 0; n < log.count; ++n)
+            m_cpu.jump_cache[i].rip[log.slots[n]] = ~u64 { 0 };
+        log.count = 0;
+    }
+}
+
+// The mode has changed. STAC and CLAC switch between the supervisor's two tables without telling, so both follow what else has changed.
+void Mmu::check_jump_modes()
+{
+    auto const check = [this](TlbIndex index) {
+        ModeBits const wanted = (m_cpu.mode & ~mode::tlb_mask) | static_cast<ModeBits>(index) << mode::tlb_shift;
+        JumpCache& table = m_cpu.jump_cache[index];
+        if (table.mode == wanted)
+            return;
+        clear_jumps(index);
+        table.mode = wanted;
+    };
+    if (mode::tlb(m_cpu.mode) == tlb_user)
+        return check(tlb_user);
+    check(tlb_supervisor);
+    check(tlb_supervisor_user_access);
 }
 
 // --- flushes ---
@@ -385,6 +449,7 @@ void Mmu::flush_non_global()
 {
     ++m_statistics.flushes_non_global;
     m_cpu.forget_pages();
+    forget_local_jumps();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         flush_log(m_filled[i], static_cast<TlbIndex>(i));
         flush_code_log(m_code_filled[i], static_cast<TlbIndex>(i));
@@ -395,6 +460,7 @@ void Mmu::flush_all()
 {
     ++m_statistics.flushes_all;
     m_cpu.forget_pages();
+    clear_jumps();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         for (auto& entry : m_cpu.tlb[i])
             entry.read_tag = entry.write_tag = ~u64 { 0 };
@@ -418,7 +484,7 @@ void Mmu::note_page_size(u64 linear, Translation const& translation)
 void Mmu::flush_range(u64 first, u64 size)
 {
     u64 const mask = ~(size - 1);
-    unsigned const slots = static_cast<unsigned>(std::min<u64>(size / 0x1000, tlb_entries));
+    unsigned const slots = static_cast<unsigned>(std::min<u64>(size / 0x1000, code_tlb_entries));
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         for (unsigned n = 0; n < slots; ++n) {
             u64 const here = first + n * u64 { 0x1000 };
@@ -426,8 +492,10 @@ void Mmu::flush_range(u64 first, u64 size)
             if ((entry.read_tag & mask) == first || (entry.write_tag & mask) == first)
                 entry.read_tag = entry.write_tag = ~u64 { 0 };
             u64& word = m_cpu.code_tlb[i][code_slot_of(here)];
-            if (((word >> 28 << 12) & mask & (bit(48) - 1)) == (first & (bit(48) - 1)))
+            if (word != ~u64 { 0 } && ((word >> 28 << 12) & mask & (bit(48) - 1)) == (first & (bit(48) - 1))) {
                 word = ~u64 { 0 };
+                clear_jumps(static_cast<TlbIndex>(i));
+            }
         }
     }
 }

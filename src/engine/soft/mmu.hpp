@@ -2,6 +2,8 @@
 // All of it is compiled for general registers only, so guest vector state stays where it is.
 #pragma once
 
+#include <bitset>
+
 #include "engine/soft/code_cache.hpp"
 #include "engine/soft/cpu.hpp"
 
@@ -82,6 +84,8 @@ public:
 
     // Where code at `linear` lies, under the current privilege: fills the code look-aside table, whose word for that page is `guard`.
     Outcome fetch_page(u64 linear, u64& physical, u64& guard);
+    // Code at `rip`, whose page fetch_page() has found, may be entered at this host address by indirect jumps, until its page or the mode changes.
+    void remember_jump(u64 rip, u64 entry);
     static u64 code_guard(u64 linear, u64 physical) { return (linear >> 12) << 28 | physical >> 12; }
 
     struct Statistics {
@@ -107,7 +111,10 @@ private:
     void fill(u64 linear, Access, TlbIndex, struct Translation const&, u8* host, bool watched);
     void flush_log(FillLog&, TlbIndex);
     void flush_code_log(FillLog&, TlbIndex);
-    void clear_tables();
+    void clear_jumps();
+    void clear_jumps(TlbIndex);
+    void forget_local_jumps();
+    void check_jump_modes();
     Outcome segment_fault(x86::Segment);
     Outcome check_alignment(u64 linear, unsigned size, Rights);
     void access_pieces(u64 physical, u8* bytes, unsigned size, Access);
@@ -116,6 +123,8 @@ private:
     CodeCache& m_cache;
     std::array<FillLog, tlb_index_count> m_filled {}, m_filled_global {};
     std::array<FillLog, tlb_index_count> m_code_filled {}, m_code_filled_global {};
+    std::array<FillLog, tlb_index_count> m_jumps_filled {}; // of pages that are not global
+    std::array<std::bitset<code_tlb_entries>, tlb_index_count> m_code_is_global {};
     u64 m_unfinished = 0;       // physical range of a write through host_pointer() to watched memory
     unsigned m_unfinished_size = 0;
     u64 m_large_regions = 0; // a bit per hash of 2 MiB regions that were filled from 2 MiB pages

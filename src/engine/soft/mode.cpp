@@ -91,6 +91,7 @@ void Mmu::update_mode()
         }
     }
     m_cpu.mode = mode::current(m_cpu);
+    check_jump_modes();
 }
 
 } // namespace anyhyve::soft

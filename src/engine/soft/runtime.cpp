@@ -97,24 +97,24 @@ Outcome find_block(Cpu& cpu, Block*& block, u64& guard)
 
 constexpr u8 most_relinks = 16;
 
-// Where cpu.rip was found before, when its page still lies there. No locks, no hash.
+// Where cpu.rip was found before. No locks, no hash.
 u8* known_entry(Cpu const& cpu)
 {
-    auto const& entry = cpu.jump_cache[jump_slot(cpu.rip)];
-    u64 const guard = cpu.code_tlb[mode::tlb(cpu.mode)][(cpu.rip >> 12) & (code_tlb_entries - 1)];
-    if (entry.rip != cpu.rip || entry.guard != guard || entry.mode != cpu.mode)
+    auto const& table = cpu.jump_cache[mode::tlb(cpu.mode)];
+    unsigned const slot = JumpCache::slot(cpu.rip);
+    if (!mode::linkable(cpu.mode) || table.rip[slot] != cpu.rip)
         return nullptr;
     // SAFETY: entries hold addresses of generated code; one whose block goes is cleared first.
-    return reinterpret_cast<u8*>(entry.entry);
+    return reinterpret_cast<u8*>(table.entry[slot]);
 }
 
-void remember_entry(Cpu& cpu, Block const& block, u64 guard)
+void remember_entry(Cpu& cpu, Block const& block)
 {
     if (!mode::linkable(block.mode))
         return;
     VcpuLock lock(cpu, cpu.mmu->cache(), Presence::in_device);
     if (block.valid)
-        cpu.jump_cache[jump_slot(block.rip)] = { .rip = block.rip, .guard = guard, .entry = reinterpret_cast<std::uintptr_t>(block.entry_memory), .mode = block.mode };
+        cpu.mmu->remember_jump(block.rip, reinterpret_cast<std::uintptr_t>(block.entry_memory)); // SAFETY: for generated code to jump to
 }
 
 // --- events between blocks ---
@@ -248,7 +248,7 @@ u8* dispatch(Cpu& cpu)
                 sched_yield();
                 continue;
             }
-            remember_entry(cpu, *block, guard);
+            remember_entry(cpu, *block);
             split_flags(cpu);
             return block->entry_memory;
         }
@@ -640,7 +640,7 @@ u8* runtime_jump(Cpu* cpu, u64 target)
         return deliver_and_dispatch(*cpu);
     if (!block)
         return dispatch(*cpu);
-    remember_entry(*cpu, *block, guard);
+    remember_entry(*cpu, *block);
     split_flags(*cpu);
     return block->entry_memory;
 }

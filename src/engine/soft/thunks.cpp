@@ -10,7 +10,7 @@
 
 namespace anyhyve::soft {
 
-static_assert(sizeof(TlbEntry) == 32 && sizeof(JumpCacheEntry) == 32, "generated code scales slots by 32");
+static_assert(sizeof(TlbEntry) == 32, "generated code scales slots by 32");
 static_assert(offsetof(Cpu, jump_cache) < 0x7fffffff, "reached by a 32-bit displacement");
 
 template<typename T>
@@ -45,10 +45,8 @@ u32 site_page_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * 
 u32 site_addend_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * sizeof(SiteSlot) + offsetof(SiteSlot, addend)); }
 u32 site_patience_offset(u16 slot) { return as_offset(offsetof(Cpu, site_patience) + slot * sizeof(u32)); }
 u32 sites_used_offset(u16 slot) { return as_offset(offsetof(Cpu, sites_used) + slot / slots_per_mark); }
-u32 jump_cache_rip_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, rip)); }
-u32 jump_cache_guard_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, guard)); }
-u32 jump_cache_entry_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, entry)); }
-u32 jump_cache_mode_offset() { return as_offset(offsetof(Cpu, jump_cache) + offsetof(JumpCacheEntry, mode)); }
+u32 jump_cache_rip_offset(TlbIndex t) { return as_offset(offsetof(Cpu, jump_cache) + t * sizeof(JumpCache) + offsetof(JumpCache, rip)); }
+u32 jump_cache_entry_offset(TlbIndex t) { return as_offset(offsetof(Cpu, jump_cache) + t * sizeof(JumpCache) + offsetof(JumpCache, entry)); }
 
 void emit_save_flags(Assembler& a, HostRegister temporary)
 {

@@ -37,10 +37,8 @@ u32 site_page_offset(u16 slot);
 u32 site_addend_offset(u16 slot);
 u32 site_patience_offset(u16 slot);
 u32 sites_used_offset(u16 slot);
-u32 jump_cache_rip_offset();
-u32 jump_cache_guard_offset();
-u32 jump_cache_entry_offset();
-u32 jump_cache_mode_offset();
+u32 jump_cache_rip_offset(TlbIndex);
+u32 jump_cache_entry_offset(TlbIndex);
 
 // All addresses are of the executable view.
 struct Thunks {

@@ -100,24 +100,13 @@ void Translator::emit_indirect_tail(Step const& step, i32 stack_adjustment)
         return jump_to_thunk(m_thunks.jump_from);
     }
     m_asm.mov32(scratch_b, address_register);
-    m_asm.mov32(scratch_a, address_register);
     m_asm.shr(false, scratch_b, 12);
     m_asm.arithmetic(Arithmetic::xor_, false, scratch_b, address_register);
     m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_b, jump_cache_entries - 1);
-    m_asm.shr(false, scratch_a, 9);
-    m_asm.shl(false, scratch_b, 5);
-    m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_a, (code_tlb_entries - 1) << 3);
-    m_asm.gs_arithmetic(Arithmetic::cmp, true, address_register, jump_cache_rip_offset(), scratch_b);
+    m_asm.gs_compare_element(address_register, jump_cache_rip_offset(m_tlb), scratch_b);
     JumpSite const other_target = m_asm.jump_forward(Condition::not_equal);
-    m_asm.gs_load(true, scratch_a, code_tlb_offset(m_tlb), scratch_a);
-    m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_a, jump_cache_guard_offset(), scratch_b);
-    JumpSite const moved = m_asm.jump_forward(Condition::not_equal);
-    m_asm.gs_compare_imm32(jump_cache_mode_offset(), m_mode, scratch_b);
-    JumpSite const other_mode = m_asm.jump_forward(Condition::not_equal);
-    m_asm.gs_jump(jump_cache_entry_offset(), scratch_b);
+    m_asm.gs_jump_element(jump_cache_entry_offset(m_tlb), scratch_b);
     m_asm.bind(other_target);
-    m_asm.bind(moved);
-    m_asm.bind(other_mode);
     m_asm.mov_imm(scratch_b, site_number);
     jump_to_thunk(m_thunks.jump_from);
 }
