@@ -149,7 +149,8 @@ def stress(machine):
     said = console.run(f'stress-ng --cpu {machine.cpus} {each} --vm-bytes 64M --verify --metrics-brief --timeout {seconds}')
     print('\n'.join(line for line in said.splitlines() if 'metrc' in line or 'completed' in line))
     require('successful run completed' in said and 'fail' not in said, f'stress-ng found something wrong: {said}')
-    new = [line for line in warnings_of_kernel(console) if line not in before]
+    # How long a timer interrupt took is a matter of what else the host had to do.
+    new = [line for line in warnings_of_kernel(console) if line not in before and 'hrtimer: interrupt took' not in line]
     require(not new, f'the kernel complains: {new}')
     require(clock_source(console) == 'tsc', 'the clock source is not the TSC any more')
     machine.power_off()

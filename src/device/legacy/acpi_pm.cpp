@@ -17,8 +17,9 @@ enum class Register : u64 {
 };
 
 // 4.8.3.1.1, 4.8.3.1.2
-constexpr u16 event_timer = 1 << 0, event_global_lock = 1 << 5, event_power_button = 1 << 8, event_wake = 1 << 15;
-constexpr u16 events = event_timer | event_global_lock | event_power_button;
+constexpr u16 event_timer = 1 << 0, event_global_lock = 1 << 5, event_power_button = 1 << 8, event_rtc = 1 << 10, event_wake = 1 << 15;
+// The RTC's event wakes a machine that sleeps; while it runs, the RTC's own interrupt does the work. It can be enabled and never happens.
+constexpr u16 events = event_timer | event_global_lock | event_power_button | event_rtc;
 constexpr u16 status_clearable = events | event_wake;
 
 // 4.8.3.2.1

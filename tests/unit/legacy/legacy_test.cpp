@@ -50,10 +50,10 @@ TEST_F(AcpiPmTest, PowerButton)
     EXPECT_EQ(pm.press_power_button(), AcpiPm::ButtonOutcome::nobody_listens);
     set(0, 0xffff);
     set(2, 0xffff);
-    EXPECT_EQ(get(2), 0x121u);
+    EXPECT_EQ(get(2), 0x521u);
     EXPECT_EQ(pm.press_power_button(), AcpiPm::ButtonOutcome::delivered);
     EXPECT_TRUE(sink.level(9));
-    EXPECT_EQ(get(0, 4), 0x01210100u);
+    EXPECT_EQ(get(0, 4), 0x05210100u);
     EXPECT_EQ(get(1, 1), 0x01u);
     set(1, 0x01, 1);
     EXPECT_FALSE(sink.level(9));
