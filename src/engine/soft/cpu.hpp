@@ -35,6 +35,7 @@ struct PendingFault {
     u8 vector = 0;
     bool has_error_code = false;
     bool software = false;  // INT n, INT3, INTO: return address behind the instruction, gate DPL is checked
+    bool restarts = false;  // #DB of an instruction breakpoint: reported before the instruction
     bool external = false;  // hardware interrupt or NMI: sets EXT in error codes of nested faults
     u32 error_code = 0;
     u64 address = 0;        // #PF: CR2
@@ -152,7 +153,10 @@ struct alignas(64) Cpu {
     std::array<u64, 20> mtrr_variable {};
 
     bool interrupt_shadow = false;  // the next instruction runs before interrupts (STI) or any #DB/interrupt (MOV SS) are taken
+    bool debug_shadow = false;      // MOV SS and POP SS: nor is a #DB taken before it
+    u64 pending_debug = 0;          // DR6 bits of data and port breakpoints that were hit, to be reported when the shadow ends
     bool nmi_blocked = false;
+    bool apic_enabled = true;       // IA32_APIC_BASE, bit 11: CPUID shows it
     bool halted = false;
     PendingFault fault;
     RunExit exit_reason = RunExit::kicked;

@@ -9,6 +9,8 @@
 
 namespace anyhyve::soft {
 
+constexpr u64 apic_base_enable = 1 << 11; // IA32_APIC_BASE: the APIC is on, and CPUID shows it
+
 struct CpuidLeaf {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
 };

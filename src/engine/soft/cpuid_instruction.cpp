@@ -7,7 +7,7 @@ namespace anyhyve::soft {
 
 namespace {
 
-constexpr u32 leaf1_ecx_osxsave = 1u << 27;
+constexpr u32 leaf1_ecx_osxsave = 1u << 27, leaf1_edx_apic = 1u << 9;
 
 } // namespace
 
@@ -32,6 +32,8 @@ CpuidLeaf Cpuid::query(Cpu const& cpu, u32 leaf, u32 subleaf) const
     CpuidLeaf answer = *entry;
     if (leaf == 1 && (cpu.cr4 & x86::cr4::osxsave))
         answer.ecx |= leaf1_ecx_osxsave;
+    if (leaf == 1 && !cpu.apic_enabled)
+        answer.edx &= ~leaf1_edx_apic;
     if (leaf == 0xd && subleaf == 0)
         answer.ebx = host_vector_unit().standard_size(cpu.xcr0);
     if (leaf == 0xd && subleaf == 1 && has(x86::Feature::xsavec))

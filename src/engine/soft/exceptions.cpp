@@ -29,7 +29,7 @@ constexpr u32 selector_code_set = bit(vector::invalid_tss) | bit(vector::segment
 
 bool is_fault_class(PendingFault const& fault)
 {
-    return in_set(fault.vector, fault_class_set) || (fault.vector == vector::debug && (fault.dr6 & dr6_general_detect));
+    return in_set(fault.vector, fault_class_set) || (fault.vector == vector::debug && ((fault.dr6 & dr6_general_detect) || fault.restarts));
 }
 
 // What an exception leaves in CR2, DR6 and DR7 whether its handler is reached or not.

@@ -65,6 +65,13 @@ bool has_sysenter(Cpu const& cpu)
 
 } // namespace
 
+// Other than after POPF or IRET, TF as the instruction leaves it decides about a trap behind it (SDM vol. 2B SYSRET; AMD APM vol. 3).
+static void trap_as_now(Cpu& cpu)
+{
+    cpu.step_trap = (cpu.rflags & rflags::tf) != 0;
+    cpu.stepping |= cpu.step_trap;
+}
+
 Outcome execute_syscall(Cpu& cpu, Instruction const&)
 {
     if (!has_syscall(cpu))
@@ -81,6 +88,7 @@ Outcome execute_syscall(Cpu& cpu, Instruction const&)
         cpu.rflags &= ~(rflags::interrupt | rflags::rf | rflags::vm);
         enter(cpu, selector, selector + 8, 0, CodeKind::bits32);
     }
+    trap_as_now(cpu);
     cpu.mmu->update_mode();
     return Outcome::jump;
 }
@@ -103,6 +111,7 @@ Outcome execute_sysret(Cpu& cpu, Instruction const& insn)
     } else
         set_flags(cpu, cpu.rflags | rflags::interrupt);
     enter(cpu, to_64 ? selector + 16 : selector, selector + 8, 3, to_64 ? CodeKind::bits64 : CodeKind::bits32);
+    trap_as_now(cpu);
     cpu.mmu->update_mode();
     return Outcome::jump;
 }

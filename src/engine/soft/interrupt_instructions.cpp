@@ -1,6 +1,8 @@
 // INT n, INT3, INTO, INT1: straight to delivery, with the return address behind the instruction.
 #include "engine/soft/interrupt_instructions.hpp"
 
+#include <utility>
+
 #include "engine/soft/exceptions.hpp"
 
 namespace anyhyve::soft {
@@ -37,6 +39,9 @@ Outcome execute_interrupt_overflow(Cpu& cpu, x86::Instruction const&)
 
 Outcome execute_interrupt1(Cpu& cpu, x86::Instruction const&)
 {
+    // What MOV SS has held back is reported with it.
+    if (u64 const hits = std::exchange(cpu.pending_debug, 0))
+        cpu.dr6 = (cpu.dr6 & ~u64 { 0xf }) | hits;
     return deliver(cpu, EventKind::privileged_exception, x86::vector::debug);
 }
 

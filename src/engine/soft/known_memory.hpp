@@ -13,7 +13,7 @@ inline u8* known_memory(Cpu const& cpu, u64 linear, unsigned size, Access access
     TlbEntry const& entry = cpu.tlb[index][(linear >> 12) % tlb_entries];
     u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
     u64 const offset = linear & 0xfff;
-    if (tag != linear - offset || offset > 0x1000 - size)
+    if (tag != linear - offset || offset > 0x1000 - size || (cpu.mode & mode::watch_data))
         return nullptr;
     // SAFETY: a tag that matches says that addend leads to RAM of this page, where such accesses need no further look.
     return reinterpret_cast<u8*>(linear + entry.addend);

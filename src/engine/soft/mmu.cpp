@@ -3,6 +3,7 @@
 
 #include "base/bits.hpp"
 #include "engine/soft/activity.hpp"
+#include "engine/soft/breakpoints.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/page_walk.hpp"
 #include "engine/soft/vector_state.hpp"
@@ -112,6 +113,8 @@ Outcome Mmu::read(u64 linear, void* to, unsigned size, Rights rights)
     STEP(resolve(linear, Access::read, index, a));
     if (first < size)
         STEP(resolve((linear + first) & linear_mask(), Access::read, index, b));
+    if ((m_cpu.mode & mode::watch_data) && rights == Rights::current)
+        note_data_access(m_cpu, linear, size, Access::read);
     a.host ? copy_in(to, a.host, first) : read_device(a.physical, to, first);
     if (first < size) {
         u8* const rest = static_cast<u8*>(to) + first;
@@ -129,6 +132,8 @@ Outcome Mmu::write(u64 linear, void const* from, unsigned size, Rights rights)
     STEP(resolve(linear, Access::write, index, a));
     if (first < size)
         STEP(resolve((linear + first) & linear_mask(), Access::write, index, b));
+    if ((m_cpu.mode & mode::watch_data) && rights == Rights::current)
+        note_data_access(m_cpu, linear, size, Access::write);
     auto put = [this](Target const& target, void const* bytes, unsigned count) {
         if (!target.host)
             return write_device(target.physical, bytes, count);
@@ -164,6 +169,8 @@ Outcome Mmu::host_pointer(u64 linear, unsigned size, Access access, u8*& host)
     Target target;
     STEP(resolve(linear, access, tlb_for(Rights::current), target));
     host = target.host;
+    if (host && (m_cpu.mode & mode::watch_data))
+        note_data_access(m_cpu, linear, size, access);
     if (host && target.watched && access == Access::write) {
         m_unfinished = target.physical;
         m_unfinished_size = size;
@@ -223,6 +230,8 @@ u64 Mmu::port_in(u16 port, unsigned width)
     VectorStateGuard guard(m_cpu);
     DeviceScope scope(m_cpu, m_cache);
     u64 value = 0;
+    if (breakpoints_enabled(m_cpu))
+        note_port_access(m_cpu, port, width);
     m_cpu.wires.ports->read(port, width, value);
     return value;
 }
@@ -231,6 +240,8 @@ void Mmu::port_out(u16 port, unsigned width, u64 value)
 {
     VectorStateGuard guard(m_cpu);
     DeviceScope scope(m_cpu, m_cache);
+    if (breakpoints_enabled(m_cpu))
+        note_port_access(m_cpu, port, width);
     m_cpu.wires.ports->write(port, width, value);
 }
 

@@ -99,6 +99,13 @@ bool set_interrupts(Cpu& cpu, u32 index, u64 value)
     VectorStateGuard const guard(cpu);
     return cpu.wires.interrupts->write_msr(index, value);
 }
+bool set_apic_base(Cpu& cpu, u32 index, u64 value)
+{
+    if (!set_interrupts(cpu, index, value))
+        return false;
+    cpu.apic_enabled = (value & apic_base_enable) != 0;
+    return true;
+}
 
 // --- registers with rules of their own ---
 
@@ -147,8 +154,10 @@ bool set_speculation_control(Cpu& cpu, u32, u64 value)
 }
 bool set_command(Cpu&, u32, u64 value) { return (value & ~u64 { 1 }) == 0; }
 
-// Fast strings on; branch trace and precise event sampling not available (bits 11 and 12). XD cannot be taken away.
-constexpr u64 misc_enable_fixed = 1 | 1 << 11 | 1 << 12, misc_enable_changeable = 1 << 16 | 1 << 18 | 1 << 22;
+// Branch trace and precise event sampling are not available (bits 11 and 12). The rest is kept and changes nothing. AMD's processors do
+// not have this register, but hypervisors give it to their guests there, too.
+constexpr u64 misc_enable_fixed = bit(11) | bit(12);
+constexpr u64 misc_enable_changeable = bit(0) | bit(3) | bit(16) | bit(18) | bit(22) | bit(23) | bit(34);
 bool get_misc_enable(Cpu& cpu, u32, u64& value)
 {
     value = (cpu.misc_enable & misc_enable_changeable) | misc_enable_fixed;
@@ -202,7 +211,7 @@ constexpr MsrRow table[] = {
     { 0x0, 0x1, Owner::intel, get_constant<0>, drop },                  // P5_MC_ADDR, P5_MC_TYPE
     { msr::tsc, msr::tsc, Owner::any, get_tsc, set_tsc },
     { 0x17, 0x17, Owner::intel, get_constant<0>, refuse },              // PLATFORM_ID
-    { msr::apic_base, msr::apic_base, Owner::any, get_interrupts, set_interrupts },
+    { msr::apic_base, msr::apic_base, Owner::any, get_interrupts, set_apic_base },
     { 0x2a, 0x2a, Owner::intel, get_constant<0>, drop },                // EBL_CR_POWERON
     { msr::feature_control, msr::feature_control, Owner::intel, get_constant<feature_control_locked>, refuse },
     { msr::tsc_adjust, msr::tsc_adjust, Owner::any, get<&Cpu::tsc_adjust>, set_tsc_adjust },
@@ -220,7 +229,7 @@ constexpr MsrRow table[] = {
     { msr::sysenter_eip, msr::sysenter_eip, Owner::any, get<&Cpu::sysenter_eip>, set_canonical<&Cpu::sysenter_eip> },
     { msr::mcg_cap, msr::mcg_cap, Owner::any, get_constant<0>, refuse },
     { msr::mcg_status, msr::mcg_status, Owner::any, get_constant<0>, only_zero },
-    { msr::misc_enable, msr::misc_enable, Owner::intel, get_misc_enable, set_misc_enable },
+    { msr::misc_enable, msr::misc_enable, Owner::any, get_misc_enable, set_misc_enable },
     { 0x1ad, 0x1ad, Owner::intel, get_constant<0>, refuse },            // TURBO_RATIO_LIMIT
     { 0x1d9, 0x1d9, Owner::any, get_constant<0>, only_zero },           // DEBUGCTL
     { msr::mtrr_phys_base0, msr::mtrr_phys_base0 + 2 * mtrr_variable_count - 1, Owner::any, get_variable_mtrr, set_variable_mtrr },

@@ -5,6 +5,8 @@
 
 #include "base/bits.hpp"
 #include "engine/soft/activity.hpp"
+#include "engine/soft/breakpoints.hpp"
+#include "engine/soft/cpuid.hpp"
 #include "engine/soft/flags.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/mode.hpp"
@@ -190,19 +192,21 @@ bool deliver(Cpu& cpu)
     ++cpu.statistics->exceptions;
     ++cpu.statistics->exceptions_by_vector[cpu.fault.vector & 31];
     cpu.stepping = false;
-    cpu.interrupt_shadow = false;
+    cpu.interrupt_shadow = cpu.debug_shadow = false;
+    cpu.pending_debug = 0;
     if (deliver_fault(cpu) != Outcome::leave)
         return true;
     cpu.leaving = true;
     return false;
 }
 
-// The instruction that ran alone is done: what TF, or a request for one step, wants now. False: leave.
+// The instruction that ran alone is done: what TF, breakpoints, or a request for one step, want now. False: leave.
 bool finish_step(Cpu& cpu)
 {
     cpu.stepping = false;
-    if (cpu.step_trap && !cpu.interrupt_shadow) {
-        cpu.fault = { .vector = x86::vector::debug, .dr6 = bit(14) }; // DR6.BS
+    u64 const dr6 = cpu.pending_debug | (cpu.step_trap ? bit(14) : 0); // DR6.BS
+    if (dr6 != 0 && !cpu.debug_shadow) {
+        cpu.fault = { .vector = x86::vector::debug, .dr6 = dr6 };
         if (!deliver(cpu))
             return false;
     }
@@ -213,6 +217,17 @@ bool finish_step(Cpu& cpu)
         return false;
     }
     return true;
+}
+
+// With breakpoints enabled: is one of them on the next instruction? RF lets it pass, and goes with that instruction (SDM vol. 3B 17.3.1.1).
+bool hits_code_breakpoint(Cpu& cpu, bool shadow)
+{
+    bool const resumed = (cpu.rflags & x86::rflags::rf) != 0;
+    cpu.rflags &= ~x86::rflags::rf;
+    u64 const hits = resumed || shadow ? 0 : code_breakpoints(cpu);
+    if (hits != 0)
+        cpu.fault = { .vector = x86::vector::debug, .restarts = true, .dr6 = hits };
+    return hits != 0;
 }
 
 // Flags are complete in cpu.rflags.
@@ -230,8 +245,15 @@ u8* dispatch(Cpu& cpu)
                 return leave(cpu);
         }
         cpu.step_trap = (cpu.rflags & x86::rflags::tf) != 0;
-        cpu.stepping = cpu.step_trap || cpu.interrupt_shadow || cpu.step_once;
-        cpu.interrupt_shadow = false;
+        bool const armed = breakpoints_enabled(cpu);
+        cpu.stepping = cpu.step_trap || cpu.interrupt_shadow || cpu.step_once || armed;
+        bool const shadow = cpu.debug_shadow && !cpu.cpuid->amd(); // AMD's processors report instruction breakpoints behind MOV SS
+        cpu.interrupt_shadow = cpu.debug_shadow = false;
+        if (armed && hits_code_breakpoint(cpu, shadow)) {
+            if (!deliver(cpu))
+                return leave(cpu);
+            continue;
+        }
         if (cpu.stepping)
             ++cpu.statistics->steps;
         stand_if_wanted(cpu, cpu.mmu->cache());
@@ -446,6 +468,8 @@ AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_ca
     ++cpu.statistics->slow_accesses;
     if (is_misaligned(cpu, linear, site) || fails_alignment_check(cpu, linear, site))
         return access_fault(cpu, site);
+    if (cpu.mode & mode::watch_data)
+        note_data_access(cpu, linear, site.size, site.access);
     TlbIndex const index = mode::tlb(cpu.mode);
     u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
     u32 const first_size = site.size < room ? site.size : room;
@@ -595,6 +619,8 @@ u8* runtime_operation(Cpu* cpu, OperationSite const* site)
     case Outcome::fault:
         return deliver_and_dispatch(*cpu);
     case Outcome::halt:
+        if (cpu->stepping && (cpu->step_trap || cpu->pending_debug))
+            return dispatch(*cpu); // the #DB behind it ends it at once
         ++cpu->statistics->halts;
         cpu->stepping = false;
         cpu->halted = true;

@@ -130,7 +130,7 @@ Outcome execute_move_to_segment(Cpu& cpu, Instruction const& insn)
     STEP(cpu.mmu->read_rm(insn, 2, selector));
     STEP(load_segment(cpu, static_cast<Segment>(number), static_cast<u16>(selector)));
     if (static_cast<Segment>(number) == Segment::ss)
-        cpu.interrupt_shadow = true;
+        cpu.interrupt_shadow = cpu.debug_shadow = true;
     return Outcome::next;
 }
 

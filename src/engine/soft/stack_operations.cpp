@@ -88,7 +88,7 @@ Outcome execute_pop_segment(Cpu& cpu, Instruction const& insn)
     cpu.segment(segment) = loaded;
     cpu.mmu->update_mode();
     if (segment == Segment::ss)
-        cpu.interrupt_shadow = true;
+        cpu.interrupt_shadow = cpu.debug_shadow = true;
     return Outcome::next;
 }
 

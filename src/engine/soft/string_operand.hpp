@@ -1,6 +1,7 @@
 // One operand of a string instruction: where its next elements lie, and how many of them can be handled at once.
 #pragma once
 
+#include "engine/soft/breakpoints.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/string_primitives.hpp"
 
@@ -31,8 +32,8 @@ public:
     {
         return m_instruction.segment_override == x86::Segment::none ? x86::Segment::ds : m_instruction.segment_override;
     }
-    // Elements to try at once: with the trap flag set, every iteration is a step of its own.
-    u64 wanted() const { return m_cpu.rflags & x86::rflags::tf ? 1 : m_left; }
+    // Elements to try at once: with the trap flag set or breakpoints enabled, every iteration is a step of its own.
+    u64 wanted() const { return steps() ? 1 : m_left; }
 
     // `count` elements are done: the registers say so, and the instruction can be restarted behind them.
     void advance(u64 count, bool source, bool destination)
@@ -51,14 +52,22 @@ public:
     // Elements are left, and something else comes first: an interrupt, or the trap of a single step.
     bool must_pause() const
     {
-        return m_left != 0 && (m_cpu.poll.load(std::memory_order_relaxed) != 0 || (m_cpu.rflags & x86::rflags::tf));
+        return m_left != 0 && (m_cpu.poll.load(std::memory_order_relaxed) != 0 || steps());
     }
-    Outcome pause() const { return Outcome::jump; } // cpu.rip still names the instruction
+    // cpu.rip still names the instruction, whose breakpoint has been reported.
+    Outcome pause() const
+    {
+        if (breakpoints_enabled(m_cpu))
+            m_cpu.rflags |= x86::rflags::rf;
+        return Outcome::jump;
+    }
 
     Cpu& cpu() const { return m_cpu; }
     unsigned address_size() const { return m_instruction.address_size; }
 
 private:
+    bool steps() const { return (m_cpu.rflags & x86::rflags::tf) || breakpoints_enabled(m_cpu); }
+
     Cpu& m_cpu;
     x86::Instruction const& m_instruction;
     unsigned m_width;

@@ -100,7 +100,7 @@ Outcome StringOperand::locate(StringInstruction const& string, Segment segment, 
     unsigned const width = string.width();
     u64 const mask = mask_of_bytes(string.address_size());
     u64 const offset = cpu.gpr[reg] & mask;
-    if (string.address_size() == 8 && !(cpu.mode & mode::alignment_check) && locate_cached(string, segment, offset, access, wanted))
+    if (string.address_size() == 8 && !(cpu.mode & (mode::alignment_check | mode::watch_data)) && locate_cached(string, segment, offset, access, wanted))
         return Outcome::next;
     STEP(mmu.linear_address(segment, offset, width, access, linear));
     host = nullptr;

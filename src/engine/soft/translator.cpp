@@ -107,6 +107,7 @@ Outcome Translator::decode_block()
     m_step_count = 0;
     u64 offset = 0;
     unsigned const most = m_mode & mode::single_step ? 1 : most_instructions;
+    bool shadow = false; // the instruction before is STI
     u64 const page_left = 0x1000 - (m_physical & 0xfff);
     while (m_step_count < most && offset < page_left) {
         Step& step = m_steps[m_step_count];
@@ -127,8 +128,9 @@ Outcome Translator::decode_block()
             m_block->crosses_page = true;
             break;
         }
-        if (ends_block(step.insn))
+        if (ends_block(step.insn) || shadow)
             break;
+        shadow = step.insn.info->operation == Operation::sti;
     }
     m_block->guest_size = static_cast<u32>(offset);
     return Outcome::next;
@@ -434,8 +436,12 @@ void Translator::emit_steps(unsigned first)
         m_copy_flags[m_current] = m_flags_in;
         emit_step(m_steps[m_current]);
     }
-    if (!m_ended)
-        emit_edge(rip_behind(m_steps[m_step_count - 1]), false);
+    if (m_ended)
+        return;
+    Step const& last = m_steps[m_step_count - 1];
+    if (m_step_count > 1 && m_steps[m_step_count - 2].insn.info->operation == Operation::sti)
+        emit_poll_behind(last);
+    emit_edge(rip_behind(last), false);
 }
 
 void Translator::emit_block()
@@ -446,6 +452,18 @@ void Translator::emit_block()
         emit_careful_copy();
     emit_late_code();
     m_block->code_end = here();
+}
+
+// Interrupts that STI has let in come behind the instruction that follows it, not at the end of a later block.
+void Translator::emit_poll_behind(Step const& step)
+{
+    clobber_flags(x86::arithmetic_flags);
+    m_flags_in = FlagsIn::memory;
+    m_asm.gs_compare_imm8(false, poll_offset(), 0);
+    JumpSite const quiet = m_asm.jump_forward(Condition::equal);
+    emit_set_rip(rip_behind(step));
+    jump_to_thunk(m_thunks.dispatch_memory);
+    m_asm.bind(quiet);
 }
 
 // More is appended while it runs: what misses on the stack's page is looked up in the ordinary way, which may miss too.

@@ -45,6 +45,7 @@ private:
     void emit_step(Step const&);
     bool polls() const;
     bool begins_with_clobber() const;
+    void emit_poll_behind(Step const&);
     void emit_late_code();
     void emit_late(Late const&);
     void emit_steps(unsigned first);

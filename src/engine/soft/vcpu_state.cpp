@@ -1,4 +1,5 @@
 // State in and out of a software vCPU.
+#include "engine/soft/cpuid.hpp"
 #include "engine/soft/flags.hpp"
 #include "engine/soft/vcpu.hpp"
 
@@ -70,6 +71,9 @@ void SoftVcpu::set_state(CpuState const& s)
     cpu.cr4 = s.cr4;
     if (cpu.wires.interrupts)
         cpu.wires.interrupts->set_cr8(s.cr8);
+    u64 apic_base = 0;
+    if (cpu.wires.interrupts && cpu.wires.interrupts->read_msr(x86::msr::apic_base, apic_base))
+        cpu.apic_enabled = (apic_base & apic_base_enable) != 0;
     cpu.xcr0 = s.xcr0;
     cpu.pdpte = s.pdpte;
     cpu.dr = s.dr;

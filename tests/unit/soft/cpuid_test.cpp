@@ -90,6 +90,13 @@ TEST_F(CpuidTable, osxsave_follows_cr4)
     EXPECT_TRUE(has(ask(1).ecx, 27));
 }
 
+TEST_F(CpuidTable, the_apic_is_shown_while_it_is_on)
+{
+    EXPECT_TRUE(has(ask(1).edx, 9));
+    cpu.apic_enabled = false;
+    EXPECT_FALSE(has(ask(1).edx, 9));
+}
+
 TEST_F(CpuidTable, extended_state_sizes)
 {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;

@@ -1,0 +1,22 @@
+// The four breakpoints of the debug registers: on instructions, on data, on ports. While any is enabled every instruction runs alone.
+// Source: Intel SDM vol. 3B 17.2.4, 17.2.5 and 17.3.1.
+#pragma once
+
+#include "engine/soft/cpu.hpp"
+
+namespace anyhyve::soft {
+
+// DR7: a local and a global enable bit for each.
+inline bool breakpoints_enabled(Cpu const& cpu) { return (cpu.dr7 & 0xff) != 0; }
+
+// Is one of them on data?
+bool watches_data(Cpu const&);
+
+// Bits of DR6 for those that name the instruction at cpu.rip.
+u64 code_breakpoints(Cpu const&);
+
+// Remembers in cpu.pending_debug those that the access hits: they are reported behind the instruction.
+void note_data_access(Cpu&, u64 linear, u64 size, Access);
+void note_port_access(Cpu&, u16 port, unsigned width);
+
+} // namespace anyhyve::soft
