@@ -108,15 +108,13 @@ static u64 dead_flags(Case const& c, EngineRunner const& engine, u64 rip, Steppi
     return static_cast<u16>(x86::arithmetic_flags & ~live);
 }
 
-// The instruction that has faulted on the host.
-static x86::Instruction faulting_instruction(Case const& c, Outcome const& native)
+// The instruction at `rip`, as the last run has left it.
+static x86::Instruction instruction_at(Case const& c, EngineRunner const& engine, u64 rip)
 {
-    std::array<u8, 16> bytes;
-    bytes.fill(layout::filler);
-    for (u64 i = 0, at = native.rip - c.start(); i < bytes.size() && at + i < c.code_length; ++i)
-        bytes[i] = c.code[at + i];
+    std::array<u8, 15> bytes {};
+    unsigned const available = engine.bytes_at(rip, bytes.data(), 15);
     x86::Instruction insn;
-    static_cast<void>(x86::decode(bytes.data(), 16, c.long_mode ? x86::CodeSize::bits64 : x86::CodeSize::bits32, insn));
+    static_cast<void>(x86::decode(bytes.data(), available, c.long_mode ? x86::CodeSize::bits64 : x86::CodeSize::bits32, insn));
     return insn;
 }
 
@@ -130,17 +128,17 @@ static bool at_canonical_edge(Case const& c, Outcome const& native, x86::Instruc
 // Where the CPU has a choice: which operand of CMPS it reads first; whether MASKMOVDQU with nothing chosen looks at the address; #AC of EVEX
 // vectors; what a CALL or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that is not canonical is fine when it is so with
 // the segment's base.
-static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine)
+static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner)
 {
     using x86::Operation;
-    auto const insn = faulting_instruction(c, native);
+    auto const insn = instruction_at(c, runner, native.rip);
     bool const faults = native.vector >= 12 && native.vector <= 17;
     bool const engine_faults = engine.vector >= 12 && engine.vector <= 17;
     if (!faults) {
         // #AC that only the engine raises.
         if (engine.vector != x86::vector::alignment_check)
             return false;
-        auto const other = faulting_instruction(c, engine);
+        auto const other = instruction_at(c, runner, engine.rip);
         return other.encoding == x86::Encoding::evex || other.info->vsib || other.info->operation == Operation::mask_move;
     }
     if (at_canonical_edge(c, native, insn) || (insn.segment == x86::Segment::gs && (native.vector == 12 || native.vector == 13)))
@@ -169,7 +167,7 @@ std::string differences(Case const& c, Outcome const& native, Outcome const& eng
     u64 const word = c.long_mode ? ~u64 { 0 } : 0xffffffff;
     if (native.ending != engine.ending || native.vector != engine.vector || (native.rip & word) != (engine.rip & word))
         text += fmt::format("  ending: host {}, engine {}\n", ending_text(native), ending_text(engine));
-    if (!text.empty() && may_differ(c, native, engine))
+    if (!text.empty() && may_differ(c, native, engine, runner))
         return {};
     if (native.ending != Ending::exception || engine.ending != Ending::exception)
         return text;
@@ -190,15 +188,19 @@ std::string differences(Case const& c, Outcome const& native, Outcome const& eng
     if (native.memory_hash != engine.memory_hash)
         text += "  memory\n";
     text += vector_differences(native.xsave, engine.xsave);
-    return !text.empty() && may_differ(c, native, engine) ? std::string() : text;
+    return !text.empty() && may_differ(c, native, engine, runner) ? std::string() : text;
 }
 
 std::string run_and_compare(NativeRunner& native, EngineRunner& engine, Case const& c, Stepping stepping)
 {
     std::vector<u8> memory;
     Outcome const wanted = native.run(c, memory);
-    Outcome const got = engine.run(c, stepping);
+    Outcome got = engine.run(c, stepping);
     std::string text = differences(c, wanted, got, engine, stepping);
+    if (text.empty()) { // once more, with what was translated and remembered
+        got = engine.run(c, stepping);
+        text = differences(c, wanted, got, engine, stepping);
+    }
     if (text.empty() || wanted.memory_hash == got.memory_hash)
         return text;
     auto const ours = engine.memory();
@@ -262,6 +264,8 @@ std::string as_source(Case const& c, Stepping stepping)
         text += fmt::format(", .control_word = 0x{:x}", c.control_word);
     if (stepping == Stepping::single_steps)
         text += ", .stepping = Stepping::single_steps";
+    else if (stepping == Stepping::hot_blocks)
+        text += ", .stepping = Stepping::hot_blocks";
     return text + " } },\n";
 }
 

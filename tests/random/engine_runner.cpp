@@ -72,7 +72,7 @@ EngineRunner::EngineRunner()
     m_mmu.flush_all();
     write_tables();
     m_signals = std::make_unique<EngineSignals>(*m_cpu);
-    keep_translations();
+    set_heat(soft::CodeCache::Heat::never);
 }
 
 EngineRunner::~EngineRunner()
@@ -192,8 +192,23 @@ void EngineRunner::keep_translations()
     for (unsigned page = 0; page < layout::code_pages; ++page) {
         Case c;
         c.code_offset = static_cast<u16>(page * layout::page + 0x40);
-        run(c, Stepping::whole_blocks);
+        run(c, m_heat == soft::CodeCache::Heat::always ? Stepping::hot_blocks : Stepping::whole_blocks);
     }
+}
+
+// What was translated before is translated anew.
+void EngineRunner::set_heat(soft::CodeCache::Heat heat)
+{
+    if (heat == m_heat)
+        return;
+    m_heat = heat;
+    {
+        std::lock_guard lock(m_cache->lock());
+        m_cache->set_heat(heat);
+        for (unsigned page = 0; page < layout::code_pages; ++page)
+            m_cache->invalidate(physical_of(page), layout::page);
+    }
+    keep_translations();
 }
 
 Ending EngineRunner::go(Stepping stepping)
@@ -243,8 +258,10 @@ Outcome EngineRunner::result()
     return outcome;
 }
 
-void EngineRunner::begin(Case const& c)
+void EngineRunner::begin(Case const& c, Stepping stepping)
 {
+    if (stepping != Stepping::single_steps)
+        set_heat(stepping == Stepping::hot_blocks ? soft::CodeCache::Heat::always : soft::CodeCache::Heat::never);
     m_image.prepare(c);
     m_pages.load(m_image);
     set_state(c);
@@ -267,7 +284,7 @@ bool EngineRunner::meets_unfit_code(Case const& c)
 {
     constexpr unsigned most_steps = 100'000;
     soft::Cpu& cpu = *m_cpu;
-    begin(c);
+    begin(c, Stepping::single_steps);
     for (unsigned n = 0; n < most_steps && !cpu.halted && cpu.cpl == 3; ++n) {
         std::array<u8, 15> bytes;
         Instruction insn;
@@ -283,7 +300,7 @@ bool EngineRunner::meets_unfit_code(Case const& c)
 
 Outcome EngineRunner::run(Case const& c, Stepping stepping)
 {
-    begin(c);
+    begin(c, stepping);
     Outcome outcome {};
     m_turns.fetch_add(1);
     outcome.ending = go(stepping);

@@ -13,7 +13,8 @@
 
 namespace anyhyve::random_test {
 
-enum class Stepping : u8 { whole_blocks, single_steps };
+// hot_blocks: translated with care, as code is where time is spent.
+enum class Stepping : u8 { whole_blocks, hot_blocks, single_steps };
 
 class EngineRunner {
 public:
@@ -71,7 +72,8 @@ private:
     void put(u64 physical, u64 value);
     void set_segments(Case const&);
     void set_state(Case const&);
-    void begin(Case const&);
+    void begin(Case const&, Stepping);
+    void set_heat(soft::CodeCache::Heat);
     Ending go(Stepping);
     void keep_translations();
     Outcome result();
@@ -87,6 +89,7 @@ private:
     soft::RuntimeStatistics m_statistics;
     soft::Mmu m_mmu;
     soft::Translator m_translator;
+    soft::CodeCache::Heat m_heat = soft::CodeCache::Heat::by_samples;
     MemoryImage m_image;
     Pages m_pages;
     std::unique_ptr<class EngineSignals> m_signals;

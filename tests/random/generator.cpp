@@ -8,6 +8,13 @@ namespace anyhyve::random_test {
 
 using namespace x86;
 
+void Generator::begin_batch()
+{
+    m_memory_seed = m_random() | 1;
+    for (unsigned n = 0; n < m_vector_seeds.size(); ++n)
+        m_vector_seeds[n] = (m_random() & ~u64 { 0x1f }) | n << 1 | 1;
+}
+
 void Generator::start_state(Case& c)
 {
     c.long_mode = m_size == CodeSize::bits64;
@@ -16,7 +23,7 @@ void Generator::start_state(Case& c)
     c.gpr[rsp] = m_builder.wild_target(8, m_size) & (m_random.one_in(8) ? ~u64 { 0 } : ~u64 { 7 });
     c.flags = 0x202 | (m_random() & arithmetic_flags) | (m_random.one_in(8) ? 0x400 : 0) | (m_random.one_in(40) ? 0x40000 : 0);
     c.gs_base = c.long_mode ? (m_random.one_in(2) ? 0x1000 : m_random.below(layout::data)) : 0;
-    c.vector_seed = m_random.one_in(16) ? 0 : m_random() | 1;
+    c.vector_seed = m_random.one_in(16) ? 0 : m_vector_seeds[m_random.below(m_vector_seeds.size())];
     c.memory_seed = m_memory_seed;
     if (m_random.one_in(2))
         c.mxcsr = 0x1f80 | (m_random() & 0xe07f);

@@ -10,8 +10,8 @@ public:
     Generator(Random& random, soft::Cpuid const& cpuid, std::string const& filter) : m_random(random), m_builder(random, cpuid, filter) {}
 
     bool has_forms(x86::CodeSize size) const { return m_builder.has_forms(size); }
-    // Cases of one batch share their memory's contents.
-    void begin_batch() { m_memory_seed = m_random() | 1; }
+    // Cases of one batch share their memory's contents and a few vector states.
+    void begin_batch();
     Case single(x86::CodeSize);
     Case block(x86::CodeSize);
 
@@ -48,6 +48,7 @@ private:
     InstructionBuilder m_builder;
     MemoryImage m_image;
     u64 m_memory_seed = 1;
+    std::array<u64, 16> m_vector_seeds {};
     x86::CodeSize m_size = x86::CodeSize::bits64;
     std::vector<Item> m_items;
     u16 m_pointers = 0; // registers that hold addresses of data throughout a block

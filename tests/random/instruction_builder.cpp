@@ -55,6 +55,9 @@ bool unfit_for_host(Instruction const& insn)
     // AMD takes EVEX.b in register forms without rounding or SAE for nothing, Intel for #UD (SDM vol. 2A 2.7.5), and so do we.
     if (insn.encoding == Encoding::evex && insn.evex_b && insn.mod == 3 && insn.info->operation == Operation::undefined)
         return true;
+    // Zen 4 reads another register than it says for rSP with EVEX.X, which means nothing there: without what PUSH and CALL have done to it.
+    if (insn.encoding == Encoding::evex && insn.code_size == CodeSize::bits64 && insn.info->rm_kind == FieldKind::gpr && insn.mod == 3 && (insn.rex & 2))
+        return true;
     return insn.info->feature == Feature::rdrand || insn.info->feature == Feature::rdseed;
 }
 

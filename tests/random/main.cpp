@@ -163,11 +163,17 @@ public:
     int run();
 
 private:
+    struct Batch {
+        std::vector<Case> cases;
+        bool blocks = false, hot = false;
+    };
+
     void make_batch(unsigned slot);
     void judge_batch(unsigned slot);
-    void judge(Case const&, Outcome const& native, Stepping);
+    bool judge(Case const&, Outcome const& native, Stepping); // false: a difference
+    bool is_reserved(Case const&, Outcome const& engine);
     void judge_endless(Case const&);
-    void report(Case const&, Stepping);
+    void report(Case const&, Stepping, std::string const& seen);
     bool is_over() const
     {
         return m_failures >= m_options.most_failures || m_judged >= m_options.cases || std::chrono::duration<double>(SteadyClock::now() - m_start).count() > m_options.seconds;
@@ -179,8 +185,7 @@ private:
     EngineRunner& m_engine;
     Random m_random;
     Generator m_generator;
-    std::vector<Case> m_batches[2];
-    bool m_are_blocks[2] {};
+    Batch m_batches[2];
     u64 m_batch_number = 0;
     u64 m_judged = 0, m_singles = 0, m_blocks = 0, m_endless = 0, m_runs = 0, m_too_many_steps = 0, m_unfit = 0;
     std::map<u64, u64> m_endings;
@@ -195,38 +200,46 @@ void Test::make_batch(unsigned slot)
     auto size = m_options.bits == 32 || (m_options.bits == 0 && m_batch_number % 4 == 3) ? x86::CodeSize::bits32 : x86::CodeSize::bits64;
     if (!m_generator.has_forms(size))
         size = size == x86::CodeSize::bits64 ? x86::CodeSize::bits32 : x86::CodeSize::bits64;
-    bool const blocks = m_options.blocks && (!m_options.singles || m_batch_number % 3 == 2);
-    ++m_batch_number;
-    m_are_blocks[slot] = blocks;
     auto& batch = m_batches[slot];
-    batch.clear();
-    for (unsigned n = 0; n < (blocks ? 64 : NativeRunner::most_cases); ++n)
-        batch.push_back(blocks ? m_generator.block(size) : m_generator.single(size));
-    m_native.submit(slot, batch);
+    batch.cases.clear();
+    batch.blocks = m_options.blocks && (!m_options.singles || m_batch_number % 3 == 2);
+    batch.hot = m_batch_number / 12 % 2 == 1;
+    ++m_batch_number;
+    for (unsigned n = 0; n < (batch.blocks ? 160 : NativeRunner::most_cases); ++n)
+        batch.cases.push_back(batch.blocks ? m_generator.block(size) : m_generator.single(size));
+    m_native.submit(slot, batch.cases);
 }
 
-void Test::judge(Case const& c, Outcome const& native, Stepping stepping)
+// Encodings that the manuals reserve: not every CPU minds. Counted, since a gap in the table looks the same.
+bool Test::is_reserved(Case const& c, Outcome const& engine)
+{
+    if (engine.ending != Ending::exception || engine.vector != x86::vector::invalid_opcode)
+        return false;
+    std::array<u8, 15> bytes;
+    x86::Instruction insn;
+    unsigned const available = m_engine.bytes_at(engine.rip, bytes.data(), 15);
+    if (x86::decode(bytes.data(), available, c.long_mode ? x86::CodeSize::bits64 : x86::CodeSize::bits32, insn) != x86::DecodeStatus::ok)
+        return false;
+    if (insn.info->operation != x86::Operation::undefined || insn.encoding == x86::Encoding::legacy)
+        return false;
+    ++m_reserved[fmt::format("{} map {} opcode {:02x}", insn.encoding == x86::Encoding::vex ? "VEX" : "EVEX", static_cast<unsigned>(insn.map), insn.opcode)];
+    return true;
+}
+
+bool Test::judge(Case const& c, Outcome const& native, Stepping stepping)
 {
     ++m_runs;
     s_current = &c;
     Outcome const engine = m_engine.run(c, stepping);
     m_too_many_steps += engine.ending == Ending::too_many_steps;
-    if (differences(c, native, engine, m_engine, stepping).empty())
-        return;
-    if (m_engine.meets_unfit_code(c)) {
+    std::string const text = differences(c, native, engine, m_engine, stepping);
+    if (text.empty())
+        return true;
+    if (m_engine.meets_unfit_code(c))
         ++m_unfit;
-        return;
-    }
-    auto const list = instructions(c);
-    // Encodings that the manuals reserve: not every CPU minds. Counted, since a gap in the table looks the same.
-    for (auto const& insn : list) {
-        bool const reserved = insn.info->operation == x86::Operation::undefined && insn.encoding != x86::Encoding::legacy;
-        if (!reserved || engine.vector != x86::vector::invalid_opcode)
-            continue;
-        ++m_reserved[fmt::format("{} map {} opcode {:02x}", insn.encoding == x86::Encoding::vex ? "VEX" : "EVEX", static_cast<unsigned>(insn.map), insn.opcode)];
-        return;
-    }
-    report(c, stepping);
+    else if (!is_reserved(c, engine))
+        report(c, stepping, text);
+    return false;
 }
 
 // The host had no end of it in a moment. The engine may not have one either, else the host gets another chance.
@@ -240,8 +253,8 @@ void Test::judge_endless(Case const& c)
     m_engine.set_patience(EngineRunner::usual_patience);
     if (engine.ending == Ending::time_out)
         ++m_endless;
-    else if (!run_and_compare(m_native, m_engine, c, Stepping::whole_blocks).empty() && !m_engine.meets_unfit_code(c))
-        report(c, Stepping::whole_blocks);
+    else if (std::string const text = run_and_compare(m_native, m_engine, c, Stepping::whole_blocks); !text.empty() && !m_engine.meets_unfit_code(c))
+        report(c, Stepping::whole_blocks, text);
 }
 
 void Test::judge_batch(unsigned slot)
@@ -249,21 +262,25 @@ void Test::judge_batch(unsigned slot)
     auto const outcomes = m_native.finish(slot);
     auto const& batch = m_batches[slot];
     std::vector<Outcome> const kept(outcomes.begin(), outcomes.end()); // reports use the native side themselves
-    for (unsigned n = 0; n < batch.size() && !is_over(); ++n) {
+    auto const stepping = batch.hot ? Stepping::hot_blocks : Stepping::whole_blocks;
+    for (unsigned n = 0; n < batch.cases.size() && !is_over(); ++n) {
+        auto const& c = batch.cases[n];
         ++m_judged;
-        ++(m_are_blocks[slot] ? m_blocks : m_singles);
+        ++(batch.blocks ? m_blocks : m_singles);
         if (kept[n].ending == Ending::time_out) {
-            judge_endless(batch[n]);
+            judge_endless(c);
             continue;
         }
         ++m_endings[kept[n].vector];
-        judge(batch[n], kept[n], Stepping::whole_blocks);
-        if (m_are_blocks[slot] || n % 8 == 0)
-            judge(batch[n], kept[n], Stepping::single_steps);
+        bool fine = judge(c, kept[n], stepping);
+        if (fine && batch.blocks) // with what was translated, linked and remembered
+            fine = judge(c, kept[n], stepping);
+        if (fine && (batch.blocks || n % 8 == 0))
+            judge(c, kept[n], Stepping::single_steps);
     }
 }
 
-void Test::report(Case const& c, Stepping stepping)
+void Test::report(Case const& c, Stepping stepping, std::string const& seen)
 {
     Case const small = m_options.minimises ? minimise(m_native, m_engine, c, stepping) : c;
     auto const list = instructions(small);
@@ -272,8 +289,9 @@ void Test::report(Case const& c, Stepping stepping)
     ++m_failures;
     std::string text = run_and_compare(m_native, m_engine, small, stepping);
     if (text.empty())
-        text = "  (differs only now and then)\n";
-    print(fmt::format("differs ({} bits{}):\n{}{}{}\n", c.long_mode ? 64 : 32, stepping == Stepping::single_steps ? ", single steps" : "", listing(small), text, as_source(small, stepping)));
+        text = "  differs only now and then:\n" + seen;
+    constexpr char const* names[] = { "", ", hot", ", single steps" };
+    print(fmt::format("differs ({} bits{}):\n{}{}{}\n", c.long_mode ? 64 : 32, names[static_cast<unsigned>(stepping)], listing(small), text, as_source(small, stepping)));
 }
 
 void Test::summary() const

@@ -44,31 +44,51 @@ NativeRunner::NativeRunner()
     }
     // SAFETY: fresh zeroed memory of the right size, shared with the children; the type has no constructor that does more than zero.
     m_shared = static_cast<Shared*>(memory);
-    start();
+    m_keeper = fork();
+    if (m_keeper == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        keep_child();
+    }
+    if (m_keeper < 0) {
+        std::perror("random_instructions: fork");
+        std::exit(2);
+    }
 }
 
 NativeRunner::~NativeRunner()
 {
-    if (m_child > 0) {
-        kill(m_child, SIGKILL);
-        waitpid(m_child, nullptr, 0);
-    }
+    kill(m_keeper, SIGKILL);
+    waitpid(m_keeper, nullptr, 0);
     munmap(m_shared, sizeof(Shared));
 }
 
-void NativeRunner::start()
+// In a process that maps nothing but what is there from the start, so that every child has the same memory.
+void NativeRunner::keep_child()
 {
-    for (auto& batch : m_shared->batches)
-        batch.state.store(0);
-    m_child = fork();
-    if (m_child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        serve();
+    for (;;) {
+        pid_t const child = fork();
+        if (child == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            serve();
+        }
+        int status = 0;
+        if (child < 0 || waitpid(child, &status, 0) != child)
+            _exit(2);
+        note_death(status);
     }
-    if (m_child < 0) {
-        std::perror("random_instructions: fork");
-        std::exit(2);
-    }
+}
+
+// The next child goes on behind the case that the last one has died of.
+void NativeRunner::note_death(int status)
+{
+    u32 const running = m_shared->running.exchange(0);
+    if (running == 0)
+        _exit(2);
+    Batch& batch = m_shared->batches[running - 1];
+    Outcome& outcome = batch.outcomes[batch.done++];
+    outcome = {};
+    outcome.ending = Ending::crash;
+    outcome.vector = static_cast<u64>(status);
 }
 
 void NativeRunner::serve()
@@ -77,11 +97,13 @@ void NativeRunner::serve()
     for (;;) {
         u32 const before = m_shared->submitted.load();
         bool any = false;
-        for (auto& batch : m_shared->batches) {
-            if (batch.state.load() == 1) {
-                run_batch(batch);
-                any = true;
-            }
+        for (u32 n = 0; n < std::size(m_shared->batches); ++n) {
+            if (m_shared->batches[n].state.load() != 1)
+                continue;
+            m_shared->running.store(n + 1);
+            run_batch(m_shared->batches[n]);
+            m_shared->running.store(0);
+            any = true;
         }
         if (!any && m_shared->submitted.load() == before)
             futex_wait(m_shared->submitted, before);
@@ -90,7 +112,8 @@ void NativeRunner::serve()
 
 void NativeRunner::run_batch(Batch& batch)
 {
-    for (u32 n = 0; n < batch.count; ++n) {
+    while (batch.done < batch.count) {
+        u32 const n = batch.done;
         m_machine->run(batch.cases[n], batch.outcomes[n], batch.keep_memory ? patience_alone : patience_in_batch);
         batch.done = n + 1;
         for (unsigned i = 0; batch.keep_memory && i < layout::page_count; ++i)
@@ -112,42 +135,16 @@ void NativeRunner::submit(unsigned slot, std::span<Case const> cases)
     futex_wake(m_shared->submitted);
 }
 
-// When the child has died, its case says so and a new child goes on with the rest.
-void NativeRunner::wait_for(Batch& batch)
-{
-    while (batch.state.load() == 1) {
-        int status = 0;
-        if (waitpid(m_child, &status, WNOHANG) == m_child) {
-            std::array<bool, 3> waiting {};
-            for (unsigned n = 0; n < 3; ++n)
-                waiting[n] = m_shared->batches[n].state.load() == 1;
-            u32 const dead = batch.done;
-            batch.outcomes[dead] = {};
-            batch.outcomes[dead].ending = Ending::crash;
-            batch.outcomes[dead].vector = static_cast<u64>(status);
-            for (u32 n = dead + 1; n < batch.count; ++n) {
-                batch.outcomes[n] = {};
-                batch.outcomes[n].ending = Ending::time_out;
-            }
-            start();
-            for (unsigned n = 0; n < 3; ++n) {
-                if (waiting[n] && &m_shared->batches[n] != &batch) {
-                    m_shared->batches[n].done = 0;
-                    m_shared->batches[n].state.store(1);
-                }
-            }
-            m_shared->submitted.fetch_add(1);
-            futex_wake(m_shared->submitted);
-            return;
-        }
-        futex_wait(batch.state, 1);
-    }
-}
-
 std::span<Outcome const> NativeRunner::finish(unsigned slot)
 {
     Batch& batch = m_shared->batches[slot];
-    wait_for(batch);
+    while (batch.state.load() == 1) {
+        futex_wait(batch.state, 1);
+        if (batch.state.load() == 1 && waitpid(m_keeper, nullptr, WNOHANG) == m_keeper) {
+            std::fputs("random_instructions: the child process fails outside of guest code\n", stderr);
+            std::exit(2);
+        }
+    }
     return { batch.outcomes, batch.count };
 }
 

@@ -33,7 +33,7 @@ private:
     struct Batch {
         std::atomic<u32> state; // 0: the parent's, 1: the child's
         u32 count;
-        u32 done;               // cases finished; the child died in the next one
+        u32 done;               // cases finished
         bool keep_memory;
         Case cases[most_cases];
         Outcome outcomes[most_cases];
@@ -41,16 +41,17 @@ private:
     struct Shared {
         Batch batches[3];
         std::atomic<u32> submitted; // counts, so that the child can wait for more
+        std::atomic<u32> running;   // which batch the child has in hand, counted from 1; 0: none
         u8 memory[layout::page_count * layout::page];
     };
 
-    void start();
+    [[noreturn]] void keep_child();
     [[noreturn]] void serve();
     void run_batch(Batch&);
-    void wait_for(Batch&);
+    void note_death(int status);
 
     Shared* m_shared;
-    pid_t m_child = 0;
+    pid_t m_keeper = 0; // starts the child, and another one when a case has killed it
     std::unique_ptr<class NativeMachine> m_machine;
 };
 

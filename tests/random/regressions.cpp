@@ -46,6 +46,11 @@ std::vector<Regression> const& regressions()
         { "flags that the rewritten code does not overwrite, absolute address", 32, { 0xc6, 0x05, 0x08, 0x02, 0x00, 0x10, 0xab, 0x90, 0x3c }, {}, { .flags = 0xa02 } },
         { "an operand beyond the end of a flat segment", 32, { 0x26, 0x29, 0x2f }, { { rdi, 0xffffffff } } },
         { "an operand beyond the end of a flat stack segment", 32, { 0x8b, 0x45, 0x00 }, { { rbp, 0xfffffffe } } },
+        { "BOUND makes two accesses, each aligned by itself", 32, { 0x66, 0x62, 0x3b }, { { rbx, 0x4c995ab2 } }, { .flags = 0x40202 } },
+        { "a misaligned push of a segment with AC", 64, { 0x0f, 0xa8 }, { { rsp, 0x20000ffc } }, { .flags = 0x40202 } },
+        { "a misaligned PUSHA with AC", 32, { 0x60 }, { { rsp, 0x20000ffe } }, { .flags = 0x40202 } },
+        { "a misaligned POPA with AC", 32, { 0x61 }, { { rsp, 0x20000f02 } }, { .flags = 0x40202 } },
+        { "a misaligned ENTER with AC", 64, { 0xc8, 0x10, 0x00, 0x03 }, { { rsp, 0x20000804 }, { rbp, 0x20000900 } }, { .flags = 0x40202 } },
     };
     return list;
 }
@@ -76,7 +81,7 @@ unsigned run_regressions(NativeRunner& native, EngineRunner& engine)
     unsigned failures = 0;
     for (auto const& regression : regressions()) {
         Case const c = case_of(regression);
-        for (auto stepping : { Stepping::whole_blocks, Stepping::single_steps }) {
+        for (auto stepping : { Stepping::whole_blocks, Stepping::hot_blocks, Stepping::single_steps }) {
             std::string const text = run_and_compare(native, engine, c, stepping);
             if (text.empty())
                 continue;

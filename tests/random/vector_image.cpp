@@ -53,7 +53,7 @@ void fill(Image& to, Random& random, Lanes lanes, unsigned at, unsigned size)
         put(to, at + i, lane(random, lanes));
 }
 
-void fill_x87(Image& to, Random& random, u16 control)
+void fill_x87(Image& to, Random& random)
 {
     for (unsigned n = 0; n < 8; ++n) {
         unsigned const at = image::x87_registers + n * 16;
@@ -67,6 +67,12 @@ void fill_x87(Image& to, Random& random, u16 control)
     u16 status = static_cast<u16>(random() & 0x7f00);
     if (random.one_in(32))
         status |= static_cast<u16>(random() & 0x7f);
+    put<u16>(to, image::status_word, status);
+}
+
+void set_error_summary(Image& to, u16 control)
+{
+    u16 status = get<u16>(to, image::status_word);
     constexpr u16 exceptions = 0x3f, summary_and_busy = 0x8080;
     if (status & ~control & exceptions)
         status |= summary_and_busy;
@@ -80,24 +86,43 @@ void initialise(Image& of, unsigned at, unsigned size)
 
 } // namespace
 
+static void fill_all(u64 seed, Image& to)
+{
+    Random random(seed);
+    to.fill(0);
+    u64 const mask = soft::host_vector_unit().mask;
+    put<u64>(to, image::xstate_bv, xcr0::x87 | xcr0::sse | (random.one_in(4) ? random() & mask : mask));
+    Lanes const lanes = static_cast<Lanes>(random.below(6));
+    fill_x87(to, random);
+    fill(to, random, lanes, image::xmm, 256);
+    for (unsigned n : { 2u, 6u, 7u })
+        fill(to, random, lanes, component(n).offset, component(n).size);
+    for (unsigned n = 0; n < 8; ++n)
+        put<u64>(to, component(5).offset + n * 8, random.one_in(3) ? ~u64 { 0 } : random.one_in(3) ? random.below(16) : random());
+}
+
 void fill_vector_state(Case const& c, Image& to)
 {
-    to.fill(0);
+    // The cases of a batch have only a few seeds, see Generator::begin_batch().
+    struct Kept {
+        u64 seed = 0;
+        Image image;
+    };
+    static Kept s_kept[16];
+    if (c.vector_seed != 0) {
+        Kept& kept = s_kept[c.vector_seed >> 1 & 15];
+        if (kept.seed != c.vector_seed) {
+            fill_all(c.vector_seed, kept.image);
+            kept.seed = c.vector_seed;
+        }
+        to = kept.image;
+        set_error_summary(to, c.control_word);
+    } else {
+        to.fill(0);
+        put<u64>(to, image::xstate_bv, xcr0::x87 | xcr0::sse);
+    }
     put<u16>(to, image::control_word, c.control_word);
     put<u32>(to, image::mxcsr, c.mxcsr);
-    u64 present = xcr0::x87 | xcr0::sse;
-    if (c.vector_seed != 0) {
-        Random random(c.vector_seed);
-        present |= random.one_in(4) ? random() & soft::host_vector_unit().mask : soft::host_vector_unit().mask;
-        Lanes const lanes = static_cast<Lanes>(random.below(6));
-        fill_x87(to, random, c.control_word);
-        fill(to, random, lanes, image::xmm, 256);
-        for (unsigned n : { 2u, 6u, 7u })
-            fill(to, random, lanes, component(n).offset, component(n).size);
-        for (unsigned n = 0; n < 8; ++n)
-            put<u64>(to, component(5).offset + n * 8, random.one_in(3) ? ~u64 { 0 } : random.one_in(3) ? random.below(16) : random());
-    }
-    put<u64>(to, image::xstate_bv, present);
 }
 
 void normalise_vector_state(Image& of)

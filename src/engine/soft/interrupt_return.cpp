@@ -150,7 +150,7 @@ Outcome return_in_protected_mode(Cpu& cpu, unsigned size)
     // 64-bit code always returns with a stack.
     if (cpu.code64()) {
         u64 const top = cpu.gpr[x86::rsp];
-        bool const simple = size == 8 && is_canonical(top) && is_canonical(top + sizeof frame - 1);
+        bool const simple = size == 8 && is_canonical(top) && is_canonical(top + sizeof frame - 1) && !(cpu.mode & mode::alignment_check);
         STEP(simple ? read_quadwords<5>(cpu, top, frame, Rights::current) : read_frame(cpu, 0, size, 5, frame));
         return return_to_code(cpu, frame, size, true);
     }

@@ -9,6 +9,8 @@ namespace anyhyve::soft {
 // Host memory of [linear, linear+size), or nullptr: then the memory unit must be asked.
 inline u8* known_memory(Cpu const& cpu, u64 linear, unsigned size, Access access, Rights rights)
 {
+    if (cpu.mode & (mode::alignment_check | mode::watch_data)) [[unlikely]]
+        return nullptr;
     TlbIndex const index = rights == Rights::supervisor && cpu.cpl == 3 ? tlb_supervisor : mode::tlb(cpu.mode);
     TlbEntry const& entry = cpu.tlb[index][(linear >> 12) % tlb_entries];
     u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;

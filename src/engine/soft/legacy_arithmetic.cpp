@@ -113,12 +113,13 @@ Outcome execute_aad(Cpu& cpu, Instruction const& instruction)
 Outcome execute_bound(Cpu& cpu, Instruction const& instruction)
 {
     unsigned const width = instruction.operand_size;
-    u64 linear = 0, pair = 0;
+    u64 linear = 0, lower_bits = 0, upper_bits = 0;
     STEP(cpu.mmu->operand_address(instruction, 2 * width, Access::read, linear));
-    STEP(cpu.mmu->read(linear, &pair, 2 * width));
+    STEP(cpu.mmu->read(linear, &lower_bits, width)); // two accesses, each of which must be aligned by itself
+    STEP(cpu.mmu->read((linear + width) & 0xffffffff, &upper_bits, width));
     i64 const index = sign_extend(cpu.gpr[instruction.reg], width * 8);
-    i64 const lower = sign_extend(pair, width * 8);
-    i64 const upper = sign_extend(pair >> (width * 8), width * 8);
+    i64 const lower = sign_extend(lower_bits, width * 8);
+    i64 const upper = sign_extend(upper_bits, width * 8);
     return index < lower || index > upper ? raise(cpu, vector::bound) : Outcome::next;
 }
 

@@ -2,6 +2,7 @@
 #include "engine/soft/stack_frame.hpp"
 
 #include "engine/soft/mmu.hpp"
+#include "engine/soft/mode.hpp"
 #include "engine/soft/segmentation.hpp"
 
 namespace anyhyve::soft {
@@ -113,7 +114,7 @@ Outcome StackFrame::write(Cpu& cpu, StackTarget const& stack, u64& pointer) cons
     unsigned const total = m_count * m_item_size;
     u64 const mask = width_mask(stack.width);
     u64 const bottom = (stack.pointer - total) & mask;
-    bool const contiguous = bottom <= ((stack.pointer - 1) & mask);
+    bool const contiguous = bottom <= ((stack.pointer - 1) & mask) && !(cpu.mode & mode::alignment_check); // which is about each item
     auto const outcome = contiguous ? write_block(cpu, stack, bottom) : write_items(cpu, stack);
     if (outcome != Outcome::next) {
         STEP(probe_items(cpu, stack));
@@ -128,10 +129,11 @@ Outcome read_frame(Cpu& cpu, u64 offset, unsigned item_size, unsigned count, u64
     unsigned const total = count * item_size;
     u64 const mask = width_mask(stack_width(cpu));
     u64 const first = (cpu.gpr[x86::rsp] + offset) & mask;
-    if (item_size == 8 && mask == ~u64 { 0 })
+    bool const each = (cpu.mode & mode::alignment_check) != 0; // is to be aligned
+    if (item_size == 8 && mask == ~u64 { 0 } && !each)
         return cpu.mmu->read_segment(x86::Segment::ss, first, values, total);
     u8 bytes[read_frame_capacity * 8];
-    if (((first + total - 1) & mask) >= first)
+    if (((first + total - 1) & mask) >= first && !each)
         STEP(cpu.mmu->read_segment(x86::Segment::ss, first, bytes, total));
     else {
         for (unsigned i = 0; i < count; i++)
