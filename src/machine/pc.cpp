@@ -1,6 +1,7 @@
 // The board, read top to bottom: what is on it, where it lives, and the walk of the thread of a virtual CPU.
 #include "machine/pc.hpp"
 
+#include "base/assert.hpp"
 #include "base/log.hpp"
 #include "boot/memory_map.hpp"
 #include "machine/device_table.hpp"
@@ -104,6 +105,7 @@ Result<void> Pc::create_processors()
         wires.policy = cpu_policy();
         m_threads[id]->set_vcpu(TRY(m_engine->create_vcpu(wires)));
         m_local_apics[id]->connect(*m_threads[id]);
+        m_local_apics[id]->set_pages(m_local_apic_pages);
         m_saved_vcpus.push_back(std::make_unique<SavedVcpu>(id, *m_threads[id]));
         m_saved_vcpus[id]->reset();
     }
@@ -115,7 +117,6 @@ Result<void> Pc::create_processors()
 Result<void> Pc::place_devices()
 {
     Place const places[] = {
-        { m_mmio, memory_map::local_apic, memory_map::local_apic_size, m_local_apic_page, "local APIC" },
         { m_mmio, memory_map::ioapic, memory_map::ioapic_size, m_io_apic, "IOAPIC" },
         { m_mmio, memory_map::hpet, memory_map::hpet_size, m_hpet, "HPET" },
         { m_mmio, memory_map::pci_ecam, memory_map::pci_ecam_size, m_pci_ecam, "PCI configuration" },
@@ -136,6 +137,7 @@ Result<void> Pc::place_devices()
     };
     for (auto const& place : places)
         TRY(place.bus.add(place.base, place.size, place.device, place.name));
+    ASSERT(m_local_apic_pages.provide(memory_map::local_apic), "the local APIC has its page");
     if (m_config.strict_io)
         m_ports.set_unclaimed_listener([this](u64 port, unsigned width) { refuse_port(port, width); });
     return {};

@@ -130,7 +130,7 @@ private:
 
     ApicBus m_apic_bus;
     std::vector<std::unique_ptr<LocalApic>> m_local_apics;
-    LocalApicPage m_local_apic_page;
+    LocalApicPages m_local_apic_pages { m_mmio };
     IoApic m_io_apic { m_apic_bus, board::ioapic_id };
     Pic m_pic { [this](bool asserted) { set_external_output(asserted); } };
     PirqRouter m_pirq { m_pic };

@@ -70,6 +70,7 @@ Result<void> Pc::prepare_boot(CpuState const& bootstrap_processor)
     TRY(check_cpu_state(bootstrap_processor));
     TRY(m_tables->install(m_memory));
     m_local_apics[0]->enter_virtual_wire_mode();
+    m_pic.initialise_as_firmware();
     set_cpu_state(0, bootstrap_processor);
     return {};
 }

@@ -2,19 +2,22 @@
 //
 // Spec: Intel SDM vol. 3A chapter 10; register numbers below are MSR index - 0x800, or MMIO offset / 16.
 // State: the registers, IRR/ISR/TMR, the timer, and the levels of LINT0 and LINT1 (wires: not saved, not reset).
-// Missing: relocation of the page (a write of another base to IA32_APIC_BASE is #GP), SMIs (dropped), focus processor,
+// Missing: relocation of the page to anywhere but the hole below 4 GiB (such a write to IA32_APIC_BASE is #GP), SMIs (dropped), focus processor,
 //          and an APIC ID that software can change (the ID register is read-only, as on current processors in x2APIC mode).
 // Threads: any; one lock per local APIC. It is never held while something is sent to another one, the IOAPIC or the 8259.
 #pragma once
 
 #include <array>
 #include <atomic>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 #include "device/irqchip/apic_bus.hpp"
 #include "device/irqchip/apic_timer.hpp"
 #include "device/irqchip/vector_set.hpp"
+#include "vmm/bus.hpp"
 #include "vmm/engine.hpp"
 
 namespace anyhyve {
@@ -70,7 +73,10 @@ public:
 
     // Whom to tell. Before the vCPU runs.
     void connect(VcpuSignals& signals) { m_signals = &signals; }
+    // Who finds room on the memory bus when software moves the registers; without, they stay where they are. Before the vCPU runs.
+    void set_pages(class LocalApicPages& pages) { m_pages = &pages; }
     unsigned id() const { return m_id; }
+    u64 page_address() const;
 
     // Whose page the calling thread sees at 0xfee00000: each vCPU thread names its own, once.
     static void set_current(LocalApic* apic) { s_current = apic; }
@@ -166,7 +172,8 @@ private:
     std::atomic<u8> m_processor_priority { 0 };
     std::atomic<u32> m_logical_destination { 0 };
     std::atomic<u32> m_destination_format { 0xffffffff };
-    u64 m_base = 0;
+    std::atomic<u64> m_base { 0 };
+    class LocalApicPages* m_pages = nullptr;
     u32 m_spurious_vector = 0xff;
     VectorSet m_request, m_in_service, m_level;
     u32 m_errors_pending = 0, m_error_status = 0;
@@ -184,8 +191,29 @@ private:
 // The page at 0xfee00000: each processor sees its own local APIC there.
 class LocalApicPage final : public BusDevice {
 public:
+    explicit LocalApicPage(u64 base) : m_base(base) {}
     u64 read(u64 offset, unsigned width) override;
     void write(u64 offset, unsigned width, u64 value) override;
+
+private:
+    u64 const m_base;
+};
+
+// The places on the memory bus where any local APIC has ever had its registers: the usual one, and a few that guests chose.
+class LocalApicPages {
+public:
+    explicit LocalApicPages(Bus& bus) : m_bus(bus) {}
+    // False: no device can be at `base`, or too many places have been used already. Threads: any.
+    bool provide(u64 base);
+
+private:
+    struct Place {
+        u64 base;
+        std::unique_ptr<LocalApicPage> page;
+    };
+    Bus& m_bus;
+    std::mutex m_mutex;
+    std::vector<Place> m_places;
 };
 
 } // namespace anyhyve

@@ -67,6 +67,11 @@ std::optional<u64> writable_in_x2apic(u32 number)
 
 } // namespace
 
+u64 LocalApic::page_address() const
+{
+    return m_base.load(std::memory_order_relaxed) & base_address;
+}
+
 u64 LocalApic::read_page(u64 offset, unsigned width)
 {
     std::lock_guard const lock(m_mutex);
@@ -167,8 +172,9 @@ bool LocalApic::write_base(u64 value)
     static log::RateLimit limit;
     if (value & ~(base_address | base_bootstrap | base_x2apic | base_enable) || (value & base_x2apic && m_x2apic == X2Apic::hidden))
         return false;
-    if ((value & base_address) != default_base) {
-        log::guest(limit, "vcpu{} tried to move its local APIC to {:#x}", m_id, value & base_address);
+    u64 const place = value & base_address;
+    if (place != (m_base & base_address) && !(m_pages ? m_pages->provide(place) : place == default_base)) {
+        log::guest(limit, "vcpu{} tried to move its local APIC to {:#x}", m_id, place);
         return false;
     }
     Mode const from = mode();
@@ -195,13 +201,32 @@ bool LocalApic::write_base(u64 value)
 u64 LocalApicPage::read(u64 offset, unsigned width)
 {
     LocalApic* const apic = LocalApic::current();
-    return apic ? apic->read_page(offset, width) : mask_of_bytes(width);
+    return apic && apic->page_address() == m_base ? apic->read_page(offset, width) : mask_of_bytes(width);
 }
 
 void LocalApicPage::write(u64 offset, unsigned width, u64 value)
 {
-    if (LocalApic* const apic = LocalApic::current())
+    LocalApic* const apic = LocalApic::current();
+    if (apic && apic->page_address() == m_base)
         apic->write_page(offset, width, value);
+}
+
+// In the hole between RAM and 4 GiB, where nothing else is.
+bool LocalApicPages::provide(u64 base)
+{
+    constexpr u64 hole = 3 * GiB, hole_end = 4 * GiB, page_size = 0x1000;
+    constexpr std::size_t most_places = 8;
+    std::lock_guard const lock(m_mutex);
+    for (auto const& place : m_places)
+        if (place.base == base)
+            return true;
+    if (base < hole || base >= hole_end || m_places.size() == most_places)
+        return false;
+    auto page = std::make_unique<LocalApicPage>(base);
+    if (!m_bus.add(base, page_size, *page, "local APIC").ok())
+        return false;
+    m_places.push_back({ base, std::move(page) });
+    return true;
 }
 
 } // namespace anyhyve

@@ -231,4 +231,14 @@ Result<void> Pic::restore(Decoder& in, u32 version)
     return {};
 }
 
+// IBM PC/AT Technical Reference, "Interrupt controller": edge-triggered, cascaded at line 2, 8086 mode.
+void Pic::initialise_as_firmware()
+{
+    constexpr u8 icw1 = 0x11, icw4 = 0x01, master_base = 0x08, slave_base = 0x70;
+    for (u8 const word : { icw1, master_base, static_cast<u8>(1 << cascade_line), icw4 })
+        write_master(word == icw1 ? 0 : 1, word);
+    for (u8 const word : { icw1, slave_base, static_cast<u8>(cascade_line), icw4 })
+        write_slave(word == icw1 ? 0 : 1, word);
+}
+
 } // namespace anyhyve

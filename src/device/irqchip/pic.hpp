@@ -36,6 +36,8 @@ public:
     bool output() const;
     // What firmware or the board does with the edge/level register for a PCI interrupt.
     void set_trigger(unsigned line, TriggerMode);
+    // Vectors 08h and 70h, every line open: as the firmware of a PC/AT leaves it to a real-mode program.
+    void initialise_as_firmware();
 
     std::string_view state_name() const override { return "atpic"; }
     u32 state_version() const override { return 1; }

@@ -369,7 +369,7 @@ TEST_F(LocalApicTest, OnlyAlignedDoublewords)
 TEST_F(LocalApicTest, PageShowsTheCallersApic)
 {
     ApicBoard two(2);
-    LocalApicPage page;
+    LocalApicPage page { LocalApic::default_base };
     LocalApic::set_current(nullptr);
     EXPECT_EQ(page.read(0x20, 4), 0xffffffffu);
     std::thread([&] {
@@ -380,6 +380,32 @@ TEST_F(LocalApicTest, PageShowsTheCallersApic)
     EXPECT_EQ(page.read(0x20, 4), 0xffffffffu);
     EXPECT_EQ(two.apics[1]->cr8(), 3u);
     EXPECT_EQ(two.apics[0]->cr8(), 0u);
+}
+
+TEST_F(LocalApicTest, SoftwareMovesThePage)
+{
+    constexpr u64 elsewhere = 0xfed40000, enabled = 1 << 11, bootstrap = 1 << 8;
+    Bus bus("memory");
+    LocalApicPages pages(bus);
+    ASSERT_TRUE(pages.provide(LocalApic::default_base));
+    EXPECT_FALSE(apic.write_msr(0x1b, elsewhere | enabled | bootstrap)); // nobody to find room
+    apic.set_pages(pages);
+    LocalApic::set_current(&apic);
+    EXPECT_TRUE(apic.write_msr(0x1b, elsewhere | enabled | bootstrap));
+    u64 value = 0;
+    EXPECT_TRUE(bus.read(elsewhere | 0x30, 4, value));
+    EXPECT_EQ(value, get(Reg::version));
+    EXPECT_TRUE(bus.read(LocalApic::default_base | 0x30, 4, value));
+    EXPECT_EQ(value, 0xffffffffu);
+    for (u64 const base : { u64 { 0x1000 }, u64 { 0x1'fee00000 }, u64 { 1 } << 46 })
+        EXPECT_FALSE(apic.write_msr(0x1b, base | enabled | bootstrap)) << base;
+    for (u64 page = 0; page < 20; ++page)
+        static_cast<void>(apic.write_msr(0x1b, (0xd0000000 + page * 0x1000) | enabled | bootstrap));
+    EXPECT_TRUE(apic.write_msr(0x1b, LocalApic::default_base | enabled | bootstrap));
+    EXPECT_TRUE(bus.read(LocalApic::default_base | 0x30, 4, value));
+    EXPECT_EQ(value, get(Reg::version));
+    EXPECT_EQ(bus.statistics().size(), 8u); // a guest cannot fill the bus
+    LocalApic::set_current(nullptr);
 }
 
 TEST_F(LocalApicTest, StateSurvives)

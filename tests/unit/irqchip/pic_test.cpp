@@ -45,6 +45,19 @@ TEST_F(PicTest, SilentBeforeInitialisation)
     EXPECT_FALSE(output);
 }
 
+TEST_F(PicTest, FirmwareLeavesItToRealMode)
+{
+    pic.initialise_as_firmware();
+    EXPECT_EQ(master(1), 0);
+    EXPECT_EQ(slave(1), 0);
+    pulse(11);
+    EXPECT_TRUE(output);
+    EXPECT_EQ(pic.acknowledge(), 0x73);
+    slave(0, 0x20), master(0, 0x20);
+    pulse(1);
+    EXPECT_EQ(pic.acknowledge(), 0x09);
+}
+
 TEST_F(PicTest, EdgeInterrupt)
 {
     initialise();
