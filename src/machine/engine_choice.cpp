@@ -76,11 +76,11 @@ Result<EngineChoice> choose_engine(std::string_view wanted)
     return make_error(EINVAL, "engine={}: there is no such engine; use auto, kvm or soft", wanted);
 }
 
-Result<std::unique_ptr<Engine>> create_engine(EngineChoice const& choice, GuestMemory& memory)
+Result<std::unique_ptr<Engine>> create_engine(EngineChoice const& choice, GuestMemory& memory, EngineOptions const& options)
 {
     if (choice.name != "soft")
         return make_error(ENOTSUP, "engine {} is not part of this version", choice.name);
-    return soft::create_engine(memory);
+    return soft::create_engine(memory, options);
 }
 
 } // namespace anyhyve::machine

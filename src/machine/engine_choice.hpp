@@ -30,6 +30,6 @@ struct EngineChoice {
 
 // `wanted` is the value of the configuration variable `engine`: auto, kvm or soft.
 Result<EngineChoice> choose_engine(std::string_view wanted);
-Result<std::unique_ptr<Engine>> create_engine(EngineChoice const&, GuestMemory&);
+Result<std::unique_ptr<Engine>> create_engine(EngineChoice const&, GuestMemory&, EngineOptions const&);
 
 } // namespace anyhyve::machine

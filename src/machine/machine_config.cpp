@@ -83,7 +83,19 @@ Result<void> read_lifetime(ConfigTree const& tree, MachineConfig& config)
     config.destroy_on_power_off = TRY(tree.boolean_or("destroy_on_poweroff", false));
     config.monitor = TRY(tree.boolean_or("monitor.enabled", false));
     config.restart_on_reset = !TRY(tree.boolean_or("monitor.no_reboot", false));
+    return {};
+}
+
+Result<void> read_engine(ConfigTree const& tree, MachineConfig& config)
+{
     config.engine = TRY(tree.value_or("engine", "auto"));
+    config.engine_options.perf_map = TRY(tree.boolean_or("soft.perf_map", false));
+    config.engine_options.profile = TRY(tree.boolean_or("soft.profile", false));
+    config.profile_file = TRY(tree.value_or("soft.profile_file", ""));
+    auto const format = TRY(tree.value_or("soft.profile_format", "text"));
+    if (format != "text" && format != "json")
+        return make_error(EINVAL, "soft.profile_format={}: text or json", format);
+    config.profile_json = format == "json";
     return {};
 }
 
@@ -186,6 +198,7 @@ Result<MachineConfig> MachineConfig::read(ConfigTree const& tree)
     config.virtio_msix = TRY(tree.boolean_or("virtio_msix", true));
     TRY(read_processors(tree, config));
     TRY(read_lifetime(tree, config));
+    TRY(read_engine(tree, config));
     TRY(read_boot(tree, config.boot));
     TRY(read_pci_devices(tree, config));
     TRY(read_lpc_devices(tree, config));

@@ -9,6 +9,7 @@
 #include "device/pci/pci_registers.hpp"
 #include "machine/quantities.hpp"
 #include "vmm/config_tree.hpp"
+#include "vmm/profile.hpp"
 
 namespace anyhyve::machine {
 
@@ -55,6 +56,9 @@ struct MachineConfig {
     bool restart_on_reset = true;
 
     std::string engine = "auto";
+    EngineOptions engine_options;
+    std::string profile_file; // where the profile goes at the end; empty: to the standard error output
+    bool profile_json = false;
     std::string uuid;
     std::map<std::string, std::string> smbios; // "bios.vendor" and so on, as given
     BootRequest boot;

@@ -92,6 +92,7 @@ public:
     bool is_parked(unsigned vcpu) const { return m_threads[vcpu]->is_parked(); }
     std::vector<StatisticsSource const*> statistics_sources() const;
     std::vector<Bus::Statistics> bus_statistics() const;
+    Profile profile() { return m_engine->profile(); }
     std::vector<std::string> console_descriptions() const;
 
 private:

@@ -279,6 +279,12 @@ Row const* find_row(Row const (&rows)[count], char letter)
 Result<Assignments> assignments_of(GivenOption const& given)
 {
     char const letter = given.option->letter;
+    if (given.option->name == "profile") {
+        Assignments assignments { { "soft.profile", "true" } };
+        if (!given.value.empty())
+            assignments.emplace_back("soft.profile_file", literal(given.value));
+        return assignments;
+    }
     if (auto const* flag = find_row(simple_flags, letter))
         return Assignments { { flag->key, flag->value } };
     if (auto const* absent = find_row(absent_functions, letter))
@@ -377,6 +383,9 @@ ParsedBhyveCommand parse_bhyve_command(int count, char* const* arguments)
     }
     if (command.action == BhyveCommand::Action::doctor)
         return result;
+    if (command.json)
+        if (auto const chosen = command.variables.set("soft.profile_format", "json"); !chosen.ok())
+            return refuse(chosen.error().message());
     auto const& operands = line.value().operands;
     if (operands.size() > 1)
         return refuse(fmt::format("one name of a virtual machine is wanted, not {}", operands.size()), true, exit_usage);

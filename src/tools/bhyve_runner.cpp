@@ -10,6 +10,7 @@
 #include "machine/device_node.hpp"
 #include "machine/loader.hpp"
 #include "tools/bhyve_options.hpp"
+#include "tools/profile_report.hpp"
 
 namespace anyhyve::tools {
 
@@ -47,7 +48,7 @@ Result<int> BhyveRunner::build_and_run(machine::EngineChoice const& engine)
         TRY(m_claimed.vm->allocate_memory());
     m_memory = TRY(m_claimed.vm->open_memory());
     TRY(prepare_memory());
-    auto made = TRY(machine::create_engine(engine, *m_memory));
+    auto made = TRY(machine::create_engine(engine, *m_memory, m_config.engine_options));
     // The listener's functions run on other threads: they only hand over.
     machine::Pc::Listener const listener {
         [this](MachineEnd end) { m_loop->post([this, end = std::move(end), start = m_start.load()] { take_end(end, start); }); },
@@ -223,6 +224,20 @@ void BhyveRunner::take_end(MachineEnd const& end, u64 start)
     m_pc->resume();
 }
 
+void BhyveRunner::report_profile()
+{
+    Profile const profile = m_pc->profile();
+    std::string const text = m_config.profile_json ? profile_json(profile) + "\n" : profile_text(profile);
+    if (m_config.profile_file.empty()) {
+        std::fputs(text.c_str(), stderr);
+        return;
+    }
+    std::FILE* const file = std::fopen(m_config.profile_file.c_str(), "we");
+    bool const written = file && std::fputs(text.c_str(), file) >= 0;
+    if (!file || std::fclose(file) != 0 || !written)
+        log::error("{}: {}", m_config.profile_file, std::strerror(errno));
+}
+
 // The machine's end stays visible in its state, unless the VM goes away with it.
 void BhyveRunner::finish(std::optional<int> exit_code)
 {
@@ -231,6 +246,8 @@ void BhyveRunner::finish(std::optional<int> exit_code)
     m_control.reset();
     if (m_pc) {
         m_pc->pause();
+        if (m_config.engine_options.profile)
+            report_profile();
         if (!destroy && exit_code)
             state = m_pc->save(MachineRecord::Kind::ended);
         m_pc.reset();

@@ -35,6 +35,7 @@ private:
     void take_end(machine::MachineEnd const&, u64 start);
     void end_with(int exit_code);
     void finish(std::optional<int> exit_code);
+    void report_profile();
 
     ConfigTree m_variables;
     machine::MachineConfig m_config;

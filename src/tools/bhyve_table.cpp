@@ -62,14 +62,18 @@ OptionGroup running_options()
         {
             { 'k', "", required, "file", "Read configuration variables from a file, a key=value to a line." },
             { 'o', "", required, "key=value",
-                "Set a configuration variable. engine=auto|kvm|soft chooses what runs the virtual CPUs; config.dump=1 prints all variables and exits." },
+                "Set a configuration variable. engine=auto|kvm|soft chooses what runs the virtual CPUs; soft.perf_map=true writes /tmp/perf-PID.map, by which perf(1) names translated code; "
+                "config.dump=1 prints all variables and exits." },
             { 'D', "", none, "", "Destroy the VM when the guest powers off." },
             { 'M', "", none, "", "Monitor mode: the VM is created when there is none, and destroyed at the end." },
             { 'N', "", none, "", "Do not restart the VM when the guest reboots: exit with status 0." },
             { 'G', "", required, "[w][address:]port", "Debug server for gdb." },
             { 'r', "", required, "file", "Resume from a snapshot." },
             { 0, "doctor", none, "", "Tell what this host offers, and which engine would run." },
-            { 0, "json", none, "", "With --doctor: as JSON." },
+            { 0, "profile", Argument::optional, "file",
+                "Watch where the time goes, which costs some of it, and report that at the end: to the file, or to the standard error output. "
+                "Asked for earlier by bhyvectl --profile. Short for soft.profile and soft.profile_file." },
+            { 0, "json", none, "", "With --doctor or --profile: as JSON." },
             { 'h', "help", none, "", "Print this text." },
             { 0, "version", none, "", "Print the version." },
         } };
@@ -103,6 +107,8 @@ Tool const& bhyve_tool()
         .examples = {
             { "Boot a Linux kernel with its console on the terminal:",
                 "bhyve -c 2 -m 512M -l com1,stdio -b linux,kernel=vmlinuz,initrd=initrd.img,cmdline=console=ttyS0 guest" },
+            { "The same, and where its time went:",
+                "bhyve --profile=report.txt -o soft.perf_map=true -m 512M -l com1,stdio -b linux,kernel=vmlinuz,initrd=initrd.img,cmdline=console=ttyS0 guest" },
             { "Run what bhyveload has prepared, with a disk:", "bhyve -m 1G -s 0,hostbridge -s 31,lpc -s 2,virtio-blk,disk.img -l com1,stdio guest" },
         },
         .see_also = { "bhyvectl 8", "bhyveload 8" },

@@ -45,6 +45,7 @@ private:
     Result<void> show_capability();
     Result<void> show_statistics();
     Result<void> show_process();
+    Result<void> show_profile();
     bool shows(std::string const& item) const { return m_everything || has("get-" + item); }
 
     std::map<std::string, std::string> m_options;

@@ -17,6 +17,7 @@ Result<void> Bhyvectl::show_all()
     TRY(show_clock());
     TRY(show_capability());
     TRY(show_process());
+    TRY(show_profile());
     return has("get-stats") ? show_statistics() : Result<void>();
 }
 
@@ -165,6 +166,13 @@ Result<void> Bhyvectl::show_statistics()
     m_report->counter("Resident memory", static_cast<u64>(file.st_blocks) * block);
     bool const wired = TRY(m_vm->config().boolean_or("memory.wired", false));
     m_report->counter("Wired memory", wired ? m_vm->memory_size() : 0);
+    return {};
+}
+
+Result<void> Bhyvectl::show_profile()
+{
+    if (has("profile"))
+        m_report->profile(TRY(m_machine->profile()));
     return {};
 }
 

@@ -20,6 +20,7 @@ OptionGroup machine_options()
             { 0, "destroy", none, "", "Destroy it, running or not." },
             { 0, "get-vm-pid", none, "", "Process that runs the machine." },
             { 0, "get-stats", none, "", "Counters of the virtual CPU and of the machine." },
+            { 0, "profile", none, "", "Where the time of a running machine went: counters, and samples when it was started with bhyve --profile." },
             { 0, "get-all", none, "", "All registers and settings." },
             { 0, "json", none, "", "Answer in JSON." },
             { 0, "inject-nmi", none, "", "A non-maskable interrupt for the virtual CPU." },
@@ -125,6 +126,7 @@ Tool const& bhyvectl_tool()
         .exit_statuses = { { "0", "All was done." }, { "1", "Something was not; one line on the standard error output says what." } },
         .examples = {
             { "Where is the first virtual CPU?", "bhyvectl --vm=guest --get-rip --get-cr3" },
+            { "Where does its time go? (It was started with bhyve --profile.)", "bhyvectl --vm=guest --profile" },
             { "Remove a machine:", "bhyvectl --vm=guest --destroy" },
         },
         .see_also = { "bhyve 8", "bhyveload 8" },

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/hexadecimal.hpp"
+#include "tools/profile_report.hpp"
 
 namespace anyhyve::tools {
 
@@ -28,6 +29,7 @@ void ControlService::add_commands(host::EventLoop& loop)
     m_server->add("assert-lapic-lvt", [this](Json const& arguments) { return assert_local_interrupt(arguments); });
     m_server->add("rtc", [this](Json const& arguments) { return rtc(arguments); });
     m_server->add("statistics", [this](Json const& arguments) { return statistics(arguments); });
+    m_server->add("profile", [this](Json const&) -> Result<Json> { return Json::parse(profile_json(m_pc.profile())); });
     m_server->add("pause", [this](Json const&) -> Result<Json> {
         m_paused_by_user = true;
         m_pc.pause();

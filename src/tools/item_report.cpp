@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "tools/profile_report.hpp"
+
 namespace anyhyve::tools {
 
 ItemReport::ItemReport(Form form, std::string_view machine)
@@ -56,6 +58,15 @@ void ItemReport::counter(std::string_view name, u64 value)
         m_json.begin_object().text("name", name).number("value", value).end_object();
     else
         line(fmt::format("{:<40}\t{}\n", name, value));
+}
+
+void ItemReport::profile(Profile const& profile)
+{
+    if (m_form == Form::lines)
+        return line(profile_text(profile));
+    m_json.begin_object().text("name", "profile");
+    write_profile(m_json, profile);
+    m_json.end_object();
 }
 
 bool ItemReport::finish()

@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "tools/json_writer.hpp"
+#include "vmm/profile.hpp"
 
 namespace anyhyve::tools {
 
@@ -19,6 +20,7 @@ public:
     void text(std::string_view name, std::string_view value);
     void number(std::string_view name, u64 value);         // as 0x...
     void counter(std::string_view name, u64 value);        // decimal, in a column
+    void profile(Profile const&);
     // Ends the answer. False: it could not be written.
     bool finish();
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "vmm/cpu_state.hpp"
+#include "vmm/profile.hpp"
 #include "vmm/statistics.hpp"
 #include "vmm/vm.hpp"
 
@@ -25,6 +26,7 @@ public:
     virtual Result<u8> rtc_memory(unsigned offset) = 0;
     virtual Result<void> set_rtc_memory(unsigned offset, u8 value) = 0;
     virtual Result<std::vector<Statistic>> statistics(unsigned vcpu) = 0;
+    virtual Result<Profile> profile() = 0;
     virtual Result<void> inject_nmi(unsigned vcpu) = 0;
     virtual Result<void> assert_local_interrupt(unsigned vcpu, unsigned pin) = 0;
     // "reset", "power-off", "pause", "resume" and the like: only where something runs.

@@ -24,6 +24,35 @@ Result<Value> member(Json const& answer, char const* name)
     }
 }
 
+u64 hexadecimal_number(Json const& text)
+{
+    return std::stoull(text.get<std::string>(), nullptr, 16);
+}
+
+HotCode hot_code_of(Json const& row)
+{
+    HotCode code { .rip = hexadecimal_number(row.at("rip")), .physical = hexadecimal_number(row.at("physical")), .mode = row.at("mode"), .samples = row.at("samples"),
+        .host_size = row.at("host_size"), .changed = row.at("changed"), .bytes = {}, .instructions = row.at("instructions").get<std::vector<std::string>>() };
+    if (auto bytes = from_hexadecimal(row.at("bytes").get<std::string>()); bytes.ok())
+        code.bytes = bytes.release_value();
+    return code;
+}
+
+// Throws where the answer is not what write_profile() writes.
+Profile profile_of(Json const& answer)
+{
+    Profile profile { .detailed = answer.at("detailed"), .run_microseconds = answer.at("run_microseconds"), .halted_microseconds = answer.at("halted_microseconds"),
+        .translation_microseconds = answer.at("translation_microseconds"), .samples = answer.at("samples"), .samples_lost = answer.at("samples_lost"), .sections = {}, .hottest = {} };
+    for (auto const& section : answer.at("sections")) {
+        ProfileSection& added = profile.sections.emplace_back(ProfileSection { section.at("title"), {} });
+        for (auto const& row : section.at("rows"))
+            added.rows.push_back({ row.at("name"), row.at("value") });
+    }
+    for (auto const& row : answer.at("hottest"))
+        profile.hottest.push_back(hot_code_of(row));
+    return profile;
+}
+
 } // namespace
 
 Result<bool> RunningMachine::is_paused()
@@ -93,6 +122,16 @@ Result<std::vector<Statistic>> RunningMachine::statistics(unsigned vcpu)
         rows.push_back({ std::move(name), value });
     }
     return rows;
+}
+
+Result<Profile> RunningMachine::profile()
+{
+    auto const answer = TRY(m_client.call("profile", Json::object()));
+    try {
+        return profile_of(answer);
+    } catch (std::exception const&) { // of the JSON library, or of a number
+        return make_error(EPROTO, "the machine's answer makes no sense as a profile");
+    }
 }
 
 Result<void> RunningMachine::inject_nmi(unsigned vcpu)

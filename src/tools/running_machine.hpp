@@ -20,6 +20,7 @@ public:
     Result<u8> rtc_memory(unsigned offset) override;
     Result<void> set_rtc_memory(unsigned offset, u8 value) override;
     Result<std::vector<Statistic>> statistics(unsigned vcpu) override;
+    Result<Profile> profile() override;
     Result<void> inject_nmi(unsigned vcpu) override;
     Result<void> assert_local_interrupt(unsigned vcpu, unsigned pin) override;
     Result<void> command(std::string const& name) override;

@@ -157,6 +157,11 @@ Result<std::vector<Statistic>> StoppedMachine::statistics(unsigned vcpu)
     return std::vector<Statistic> {};
 }
 
+Result<Profile> StoppedMachine::profile()
+{
+    return make_error(ESRCH, "{} does not run", m_vm.name());
+}
+
 Result<void> StoppedMachine::inject_nmi(unsigned vcpu)
 {
     auto cpu = TRY(cpu_state(vcpu));

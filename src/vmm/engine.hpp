@@ -9,6 +9,7 @@
 #include "vmm/clock.hpp"
 #include "vmm/cpu_state.hpp"
 #include "vmm/guest_memory.hpp"
+#include "vmm/profile.hpp"
 #include "vmm/statistics.hpp"
 
 namespace anyhyve {
@@ -94,6 +95,8 @@ public:
     virtual ~Engine() = default;
     virtual std::string name() const = 0; // "soft", "kvm"
     virtual Result<std::unique_ptr<Vcpu>> create_vcpu(VcpuWires const&) = 0;
+    // Of all its vCPUs. Threads: any, while the machine runs; values may be slightly old.
+    virtual Profile profile() { return {}; }
 };
 
 } // namespace anyhyve

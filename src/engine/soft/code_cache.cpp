@@ -9,12 +9,13 @@
 
 #include "base/bits.hpp"
 #include "engine/soft/activity.hpp"
+#include "engine/soft/profiler.hpp"
 
 namespace anyhyve::soft {
 
-Result<std::unique_ptr<CodeCache>> CodeCache::create(GuestMemory& memory)
+Result<std::unique_ptr<CodeCache>> CodeCache::create(GuestMemory& memory, Profiler* profiler)
 {
-    std::unique_ptr<CodeCache> cache(new CodeCache(memory));
+    std::unique_ptr<CodeCache> cache(new CodeCache(memory, profiler));
     TRY(cache->map());
     return cache;
 }
@@ -152,6 +153,8 @@ void CodeCache::insert(Block& block)
         }
     }
     m_by_code.push_back(&block);
+    if (m_profiler)
+        m_profiler->block_made(block);
 }
 
 bool CodeCache::invalidate(u64 physical, u64 size)
@@ -358,6 +361,8 @@ bool CodeCache::has_room() const
 
 void CodeCache::drop_everything()
 {
+    if (m_profiler)
+        m_profiler->about_to_drop(*this);
     for (Block* block : m_by_code) {
         for (u64 physical : { block->physical, block->crosses_page ? block->second_physical : block->physical }) {
             if (PageInfo* const info = page(physical))

@@ -13,6 +13,8 @@
 
 namespace anyhyve::soft {
 
+class Profiler;
+
 struct CacheStatistics {
     u64 blocks_translated = 0, instructions_translated = 0, guest_bytes = 0, host_bytes = 0;
     u64 blocks_invalidated = 0, edges_linked = 0, edges_unlinked = 0, flushes = 0, blocks_hot = 0, sites_wandering = 0;
@@ -32,7 +34,8 @@ public:
     static constexpr u64 record_size = 16 * MiB;
     static constexpr u64 line_size = 64; // granularity of "translated from here"
 
-    static Result<std::unique_ptr<CodeCache>> create(GuestMemory&);
+    // `profiler`: outlives the cache; nullptr: nobody watches.
+    static Result<std::unique_ptr<CodeCache>> create(GuestMemory&, Profiler* profiler = nullptr);
     ~CodeCache();
     CodeCache(CodeCache const&) = delete;
     CodeCache& operator=(CodeCache const&) = delete;
@@ -106,6 +109,11 @@ public:
 
     CacheStatistics& statistics() { return m_statistics; }
     u64 code_used() const { return static_cast<u64>(m_code_next - m_code_floor); }
+    u64 records_used() const { return m_record_next; }
+    u8 const* code_start() const { return m_writable + m_executable_delta; } // of the executable view, as is
+    u8 const* code_end() const { return m_code_next + m_executable_delta; }
+    std::vector<Cpu*> const& cpus() const { return m_cpus; }
+    Profiler* profiler() const { return m_profiler; }
 
 private:
     static constexpr unsigned hash_bits = 16;
@@ -113,7 +121,7 @@ private:
     static constexpr unsigned changes_to_stick = 8;
     static constexpr unsigned hint_bits = 16;
 
-    explicit CodeCache(GuestMemory& memory) : m_memory(memory) {}
+    CodeCache(GuestMemory& memory, Profiler* profiler) : m_memory(memory), m_profiler(profiler) {}
     Result<void> map();
     static u64 lines_of(u64 physical, u64 size);
     static u64 lines(PageInfo const& info) { return __atomic_load_n(&info.lines, __ATOMIC_RELAXED); }
@@ -130,6 +138,7 @@ private:
     void forget_writable(u64 physical);
 
     GuestMemory& m_memory;
+    Profiler* const m_profiler;
     std::mutex m_lock;
     std::atomic<bool> m_standstill { false };
     std::vector<Cpu*> m_cpus;

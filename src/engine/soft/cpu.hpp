@@ -6,6 +6,7 @@
 #include <array>
 #include <atomic>
 
+#include "engine/soft/counters.hpp"
 #include "engine/soft/crowd.hpp"
 #include "engine/soft/guard_area.hpp"
 #include "vmm/engine.hpp"
@@ -217,6 +218,8 @@ struct alignas(64) Cpu {
     Crowd::Group* crowd = nullptr;     // while run() is active
     struct Thunks const* thunks = nullptr;
     struct RuntimeStatistics* statistics = nullptr;
+    struct CpuProfile* profile = nullptr;           // nullptr: no profile is made
+    std::array<u64, counter_count> counters {};     // by generated code, then
 
     // The guest's vector state while C++ code that may use vector registers runs (see vector_state.hpp).
     alignas(64) std::array<u8, CpuState::xsave_size> xsave {};

@@ -11,6 +11,7 @@
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/operations.hpp"
+#include "engine/soft/profiler.hpp"
 #include "engine/soft/thunks.hpp"
 #include "engine/soft/translator.hpp"
 #include "engine/soft/vector_state.hpp"
@@ -58,9 +59,32 @@ Outcome second_page_moved(Cpu& cpu, Block const& block, bool& moved)
     return Outcome::next;
 }
 
+// The translator's time.
+class [[nodiscard]] TranslationScope {
+public:
+    explicit TranslationScope(Cpu& cpu) : m_cpu(cpu), m_begin(__builtin_ia32_rdtsc())
+    {
+        if (m_cpu.profile)
+            m_cpu.profile->translating = true;
+    }
+    ~TranslationScope()
+    {
+        m_cpu.statistics->translation_ticks += __builtin_ia32_rdtsc() - m_begin;
+        if (m_cpu.profile)
+            m_cpu.profile->translating = false;
+    }
+    TranslationScope(TranslationScope const&) = delete;
+    TranslationScope& operator=(TranslationScope const&) = delete;
+
+private:
+    Cpu& m_cpu;
+    u64 const m_begin;
+};
+
 Outcome translate_block(Cpu& cpu, u64 physical, ModeBits mode, Block*& block)
 {
     VectorStateGuard guard(cpu);
+    TranslationScope time(cpu);
     return cpu.translator->translate(physical, mode, block);
 }
 
@@ -324,6 +348,8 @@ void link_edge(Cpu& cpu, Edge& edge, Block& block, u64 guard)
         return;
     Assembler a(start, start + guard_size);
     bool const save = flags_matter && !edge.flags_in_memory;
+    if (cpu.profile)
+        emit_count(a, Counter::page_crossing, scratch_a);
     if (save)
         emit_save_flags(a, scratch_a);
     TlbIndex const index = mode::tlb(block.mode);
@@ -337,12 +363,17 @@ void link_edge(Cpu& cpu, Edge& edge, Block& block, u64 guard)
     a.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(&edge));
     a.jump(cache.writable(cpu.thunks->link_memory));
     ASSERT(!a.overflowed(), "a guard fits its space");
+    if (cache.profiler()) {
+        VectorStateGuard vectors(cpu);
+        cache.profiler()->guard_made(cache.executable(start), cache.executable(a.position()), edge.target);
+    }
     cache.commit_code(a.position());
     cache.link(edge, block, cache.executable(start));
 }
 
 AccessResult access_fault(Cpu& cpu, AccessSite const& site)
 {
+    ++cpu.statistics->slow_faults;
     // Flags that are dead here are overwritten by the block before anything reads them, also after the handler has returned.
     if (site.flags_in_memory)
         merge_flags(cpu);
@@ -354,6 +385,7 @@ AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu:
 {
     auto& operand = cpu.operand;
     ++cpu.mmu->statistics().odd_operands;
+    ++(first.host ? cpu.statistics->slow_crossings : cpu.statistics->slow_devices);
     operand.kind = Cpu::OperandBounce::Kind::pieces;
     operand.size = site.size;
     operand.first_size = first_size;
@@ -386,6 +418,7 @@ AccessResult access_guarded(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::T
 {
     auto& operand = cpu.operand;
     ++cpu.mmu->statistics().odd_operands;
+    ++cpu.statistics->slow_masked;
     operand.kind = Cpu::OperandBounce::Kind::guarded;
     operand.size = site.size;
     operand.first_size = first_size;
@@ -495,6 +528,7 @@ AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_ca
     if (!first.host || (crosses && (!second.host || second.host != first.host + first_size)))
         return access_by_pieces(cpu, linear, site, first, second, first_size);
     if (site.access == Access::write && (first.watched || second.watched)) {
+        ++cpu.statistics->slow_watched;
         auto& operand = cpu.operand;
         operand.kind = Cpu::OperandBounce::Kind::in_place;
         operand.size = site.size;
@@ -503,6 +537,7 @@ AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_ca
         operand.physical[1] = second.physical;
         return { pointer_value(first.host), site.resume_copy };
     }
+    ++(crosses ? cpu.statistics->slow_crossings : cpu.statistics->slow_refills);
     return { pointer_value(first.host), site.resume };
 }
 
@@ -513,6 +548,15 @@ bool is_beyond(Cpu const& cpu, u64 linear, AccessSite const& site)
         return !is_canonical(linear);
     bool const flat = (cpu.mode & mode::flat) && site.segment != x86::Segment::fs && site.segment != x86::Segment::gs;
     return flat && linear > 0xffffffff;
+}
+
+Outcome execute_and_count(Cpu& cpu, OperationSite const& site)
+{
+    u64 const begin = __builtin_ia32_rdtsc();
+    auto const* const info = site.instruction.info;
+    Outcome const outcome = site.execute(cpu, site.instruction);
+    cpu.profile->count_operation(info, __builtin_ia32_rdtsc() - begin);
+    return outcome;
 }
 
 } // namespace
@@ -538,6 +582,7 @@ AccessResult runtime_access_segmented(Cpu* cpu, u64 offset, AccessSite const* si
 {
     cpu->rip = site->rip;
     cpu->next_rip = site->rip + site->length;
+    ++cpu->statistics->slow_segmented;
     u64 linear = 0;
     if (cpu->mmu->linear_address(site->segment, offset, site->size, site->access, linear) != Outcome::next)
         return access_out_of_reach(*cpu, linear, *site);
@@ -604,7 +649,7 @@ u8* runtime_operation(Cpu* cpu, OperationSite const* site)
     if (!cpu->code64())
         cpu->next_rip &= mode::code_size(cpu->mode) == x86::CodeSize::bits16 ? 0xffff : 0xffffffff;
     ModeBits const mode = cpu->mode;
-    Outcome const outcome = site->execute(*cpu, site->instruction);
+    Outcome const outcome = cpu->profile ? execute_and_count(*cpu, *site) : site->execute(*cpu, site->instruction);
     cpu->mmu->finish_writes();
     switch (outcome) {
     case Outcome::next:

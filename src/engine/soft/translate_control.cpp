@@ -37,6 +37,7 @@ void Translator::emit_edge(u64 target, bool conditional, Condition condition)
 
 void Translator::emit_jump_relative(Step const& step)
 {
+    count(Counter::jump);
     emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate), false);
     m_ended = true;
 }
@@ -44,7 +45,9 @@ void Translator::emit_jump_relative(Step const& step)
 void Translator::emit_jump_conditional(Step const& step)
 {
     need_host_flags();
+    count(Counter::conditional);
     emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate), true, static_cast<Condition>(step.insn.opcode & 15));
+    count(Counter::not_taken);
     emit_edge(rip_behind(step), false);
     m_ended = true;
 }
@@ -57,6 +60,7 @@ void Translator::emit_loop(Step const& step)
     bool const reads_flags = insn.opcode < 0xe2; // E0 LOOPNE, E1 LOOPE
     if (reads_flags)
         need_host_flags();
+    count(Counter::loop);
     bool const narrow = insn.address_size == 2;
     bool const counts = insn.opcode != 0xe3;
     if (narrow) {
@@ -90,6 +94,8 @@ void Translator::emit_indirect_tail(Step const& step, i32 stack_adjustment)
     auto* const site = m_cache.make<IndirectSite>();
     ASSERT(site, "the cache had room for a block");
     *site = { .rip = rip_of(step), .stack_adjustment = stack_adjustment };
+    auto const operation = step.insn.info->operation;
+    count(operation == Operation::return_near ? Counter::near_return : operation == Operation::call_indirect ? Counter::indirect_call : Counter::indirect_jump);
     // SAFETY: records lie below 2 GiB.
     auto const site_number = reinterpret_cast<std::uintptr_t>(site);
     clobber_flags(x86::arithmetic_flags);
@@ -230,6 +236,7 @@ void Translator::emit_push_return(u64 rip, unsigned width)
 void Translator::emit_call_relative(Step const& step)
 {
     emit_push_return(rip_behind(step), step.insn.operand_size);
+    count(Counter::call);
     emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate), false);
     m_ended = true;
 }

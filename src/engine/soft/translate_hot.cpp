@@ -277,6 +277,7 @@ void Translator::emit_site_check(MemoryOperand const& operand)
 {
     Step const& step = m_steps[m_current];
     m_addend_slot = no_slot;
+    count(Counter::site_look_up);
     if (m_cache.wanders(m_physical + step.offset)) {
         emit_probe(operand.size, operand.access);
         note_check(m_asm.jump_forward(Condition::not_equal), Late::Kind::leave, step, operand, no_slot);
@@ -304,6 +305,7 @@ void Translator::emit_group_address(Group const& group)
 void Translator::emit_group_check(Step const& step, Group& group)
 {
     u16 const span = static_cast<u16>(group.end - group.begin);
+    count(Counter::site_look_up);
     MemoryOperand const operand { .segment = Segment::ds, .size = span, .access = group.writes ? Access::write : Access::read, .reads = true };
     group.slot = m_cache.take_site_slot(m_tlb, group.constant ? (group.writes ? SiteKind::constant_write : SiteKind::constant_read) : group.writes ? SiteKind::write : SiteKind::read);
     if (m_cache.wanders(m_physical + step.offset)) {
@@ -363,6 +365,7 @@ void Translator::emit_refill(Late const& late)
     auto* const site = m_cache.make<HotSite>();
     ASSERT(site, "the cache had room for a block");
     *site = { .block = m_block, .physical = m_physical + m_steps[late.step].offset, .resume = here(), .slot = late.slot };
+    count(Counter::site_miss);
     emit_probe(late.operand.size, late.operand.access);
     JumpSite const unknown = m_asm.jump_forward(Condition::not_equal);
     m_asm.gs_decrement(site_patience_offset(late.slot));

@@ -73,6 +73,7 @@ void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site
         m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(), .site = site };
         return;
     }
+    count(Counter::look_up);
     if (operand.size == 1)
         m_asm.mov(scratch_a, address_register);
     else
@@ -90,6 +91,7 @@ void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site
 // 5 instructions, and the host address does not depend on a load that depends on the address.
 void Translator::probe_stack_page(MemoryOperand const& operand, AccessSite* site)
 {
+    count(Counter::stack_look_up);
     m_asm.mov(scratch_a, address_register);
     m_asm.gs_arithmetic(Arithmetic::sub, true, scratch_a, stack_page_offset(m_tlb));
     m_asm.arithmetic_imm(Arithmetic::cmp, true, scratch_a, 0x1000 - operand.size);

@@ -413,6 +413,8 @@ void Translator::emit_call(Step const& step, Execute execute, bool last)
     site->rip = rip_of(step);
     site->block = m_block;
     site->instruction = step.insn;
+    if (last)
+        count(Counter::operation);
     // SAFETY: a record's address, below 2 GiB, for generated code.
     m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(site));
     jump_to_thunk(m_flags_in == FlagsIn::host ? m_thunks.operation_host : m_thunks.operation_memory);
@@ -441,6 +443,7 @@ void Translator::emit_steps(unsigned first)
     Step const& last = m_steps[m_step_count - 1];
     if (m_step_count > 1 && m_steps[m_step_count - 2].insn.info->operation == Operation::sti)
         emit_poll_behind(last);
+    count(Counter::fall_through);
     emit_edge(rip_behind(last), false);
 }
 
@@ -496,6 +499,7 @@ void Translator::emit_late(Late const& late)
         m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.edge)); // SAFETY: as above
         return jump_to_thunk(late.edge->flags_in_memory ? m_thunks.link_memory : m_thunks.link_host);
     case Late::Kind::poll:
+        count(Counter::poll);
         emit_set_rip(m_rip);
         return jump_to_thunk(m_thunks.dispatch_memory);
     case Late::Kind::tail: // looks the second page up again, and comes back or finds other code

@@ -5,6 +5,7 @@
 
 #include "engine/soft/assembler.hpp"
 #include "engine/soft/mmu.hpp"
+#include "engine/soft/profiler.hpp"
 #include "engine/soft/thunks.hpp"
 
 namespace anyhyve::soft {
@@ -155,6 +156,13 @@ private:
     void emit_indirect_tail(Step const&, i32 stack_adjustment); // target in r14
     void emit_edge(u64 target, bool conditional, Condition condition = Condition::overflow);
     void emit_fall_through();
+
+    // When a profile is made: generated code counts. Flags stay; r13 does not.
+    void count(Counter counter)
+    {
+        if (m_cpu.profile)
+            emit_count(m_asm, counter, scratch_a);
+    }
 
     // flags
     void clobber_flags(u16 live);

@@ -7,10 +7,12 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#include <x86intrin.h>
 
 #include "engine/soft/flags.hpp"
 #include "engine/soft/host_signals.hpp"
 #include "engine/soft/operations.hpp"
+#include "engine/soft/profiler.hpp"
 #include "engine/soft/vector_state.hpp"
 
 namespace anyhyve::soft {
@@ -26,6 +28,8 @@ SoftVcpu::SoftVcpu(VcpuWires const& wires, CodeCache& cache, Thunks const& thunk
     m_cpu->statistics = &m_statistics;
     std::lock_guard lock(m_cache.lock());
     m_cache.add_cpu(*m_cpu);
+    if (m_cache.profiler())
+        m_cache.profiler()->add_cpu(*m_cpu);
     m_mmu.flush_all();
 }
 
@@ -144,6 +148,26 @@ bool SoftVcpu::take_lifecycle_events(RunExit& exit)
     return false;
 }
 
+void SoftVcpu::wait_for_event()
+{
+    u64 const begin = __rdtsc();
+    wait();
+    m_statistics.halted_ticks += __rdtsc() - begin;
+}
+
+// Generated code, and how long it ran.
+void SoftVcpu::run_for_a_while()
+{
+    m_statistics.running_since = __rdtsc();
+    if (m_cpu->profile)
+        m_cpu->profile->inside = true;
+    run_generated_code(*m_cpu);
+    if (m_cpu->profile)
+        m_cpu->profile->inside = false;
+    m_statistics.run_ticks += __rdtsc() - m_statistics.running_since;
+    m_statistics.running_since = 0;
+}
+
 RunExit SoftVcpu::loop()
 {
     m_cpu->crowd = &m_crowd.join();
@@ -154,20 +178,20 @@ RunExit SoftVcpu::loop()
         if (take_lifecycle_events(exit))
             return exit;
         if (m_waiting_for_sipi) {
-            wait();
+            wait_for_event();
             continue;
         }
         if (m_cpu->halted) {
             if (!(m_cpu->rflags & x86::rflags::interrupt) && !can_wake())
                 return RunExit::halted;
-            wait();
+            wait_for_event();
             if (m_cpu->events.load() & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init))
                 continue;
             m_cpu->halted = false;
         }
         m_cpu->leaving = false;
         resume_sampling(*m_cpu);
-        run_generated_code(*m_cpu);
+        run_for_a_while();
         if (m_cpu->leaving && !(m_cpu->events.load() & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init | Cpu::event_sipi)))
             return m_cpu->exit_reason;
     }
@@ -176,6 +200,7 @@ RunExit SoftVcpu::loop()
 RunExit SoftVcpu::run()
 {
     SignalScope scope(*m_cpu);
+    SamplingScope samples(*m_cpu);
     return loop();
 }
 
@@ -217,6 +242,13 @@ std::vector<Statistic> SoftVcpu::statistics() const
         { "indirect jump misses", m_statistics.jump_misses },
         { "instructions emulated", m_statistics.operations },
         { "slow memory accesses", m_statistics.slow_accesses },
+        { "slow accesses: look-aside entry filled", m_statistics.slow_refills },
+        { "slow accesses: operand in two pages", m_statistics.slow_crossings },
+        { "slow accesses: device memory", m_statistics.slow_devices },
+        { "slow accesses: store to a page with translated code", m_statistics.slow_watched },
+        { "slow accesses: masked operand partly absent", m_statistics.slow_masked },
+        { "slow accesses: exception", m_statistics.slow_faults },
+        { "slow accesses: segment that is not flat", m_statistics.slow_segmented },
         { "operands by pieces", mmu.odd_operands },
         { "page walks", mmu.page_walks },
         { "look-aside flushes, all", mmu.flushes_all },

@@ -40,6 +40,8 @@ private:
     bool can_wake() const;
     void wait();
     void sleep();
+    void wait_for_event(); // wait(), and how long it took
+    void run_for_a_while();
 
     std::unique_ptr<Cpu> m_cpu;
     Cpuid m_cpuid;

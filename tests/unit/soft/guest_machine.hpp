@@ -34,11 +34,11 @@ public:
     static constexpr u64 ram_size = 32 * MiB;
     static constexpr u64 code = 0x100000, data = 0x200000, stack_top = 0x300000, page_tables = 0x10000, gdt = 0x8000;
 
-    GuestMachine()
+    explicit GuestMachine(EngineOptions const& options = {})
     {
         memory = GuestMemory::create_anonymous(ram_size).release_value();
         clock = create_host_clock();
-        engine = create_engine(*memory).release_value();
+        engine = create_engine(*memory, options).release_value();
         VcpuWires wires;
         wires.memory = memory.get();
         wires.ports = &ports;
