@@ -91,6 +91,7 @@ CpuPolicy Pc::cpu_policy() const
 
 Result<void> Pc::create_processors()
 {
+    m_held.resize(vcpu_count());
     auto const x2apic = m_config.x2apic ? LocalApic::X2Apic::offered : LocalApic::X2Apic::hidden;
     for (unsigned id = 0; id < vcpu_count(); ++id) {
         m_local_apics.push_back(std::make_unique<LocalApic>(m_apic_bus, id, *m_clock, x2apic));
@@ -219,9 +220,9 @@ void Pc::run(unsigned id)
     VcpuThread& thread = *m_threads[id];
     LocalApic::set_current(m_local_apics[id].get());
     while (thread.may_run()) {
-        RunExit const reason = thread.vcpu().run();
+        RunExit const reason = thread.run();
         thread.returned(reason);
-        if (reason != RunExit::kicked)
+        if (reason != RunExit::kicked && reason != RunExit::debug)
             m_listener.ended(machine_end(id, reason));
     }
 }

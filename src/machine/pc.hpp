@@ -65,6 +65,12 @@ public:
     void pause();
     void resume();
     bool is_paused() const { return m_paused; }
+    // One virtual CPU stands while the others go on, also across pause() and resume().
+    void hold(unsigned vcpu);
+    void release(unsigned vcpu);
+    bool is_held(unsigned vcpu) const { return m_held[vcpu]; }
+    // One instruction of one that is held; an error when it waits for an interrupt.
+    Result<void> step(unsigned vcpu);
 
     // All of these with the machine paused.
     // To the state after power-on. Memory stays.
@@ -121,6 +127,7 @@ private:
     GuestMemory& m_memory;
     Listener const m_listener;
     bool m_paused = true;
+    std::vector<bool> m_held; // by virtual CPU
 
     // The board. What stands below may use what stands above, and goes away before it.
     std::unique_ptr<Engine> const m_engine;

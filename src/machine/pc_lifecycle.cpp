@@ -26,8 +26,33 @@ void Pc::resume()
         return;
     m_paused = false;
     m_clock->resume();
-    for (auto& thread : m_threads)
-        thread->resume();
+    for (unsigned vcpu = 0; vcpu < vcpu_count(); ++vcpu)
+        if (!m_held[vcpu])
+            m_threads[vcpu]->resume();
+}
+
+void Pc::hold(unsigned vcpu)
+{
+    m_held[vcpu] = true;
+    m_threads[vcpu]->ask_to_park();
+    m_threads[vcpu]->wait_until_parked();
+}
+
+void Pc::release(unsigned vcpu)
+{
+    m_held[vcpu] = false;
+    if (!m_paused)
+        m_threads[vcpu]->resume();
+}
+
+Result<void> Pc::step(unsigned vcpu)
+{
+    constexpr std::chrono::milliseconds patience { 500 };
+    if (!m_held[vcpu])
+        return make_error(EBUSY, "virtual CPU {} of {} is not held", vcpu, m_config.name);
+    if (!m_threads[vcpu]->step(patience))
+        return make_error(EAGAIN, "virtual CPU {} of {} has halted, or waits to be started", vcpu, m_config.name);
+    return {};
 }
 
 std::vector<Persistent*> Pc::parts() const

@@ -38,7 +38,7 @@ void VcpuThread::resume()
 void VcpuThread::ask_to_park()
 {
     std::lock_guard const lock(m_mutex);
-    if (m_wish == Wish::run)
+    if (m_wish == Wish::run || m_wish == Wish::step)
         m_wish = Wish::park;
     m_vcpu->kick();
     m_changed.notify_all();
@@ -78,19 +78,47 @@ void VcpuThread::forget_halt()
 bool VcpuThread::may_run()
 {
     std::unique_lock lock(m_mutex);
-    while (m_wish == Wish::park || (m_wish == Wish::run && m_halted)) {
+    while (m_wish == Wish::park || (m_wish != Wish::stop && m_halted)) {
         m_parked = true;
         m_changed.notify_all();
         m_changed.wait(lock);
     }
     m_parked = false;
     m_wakeups_before_run = m_wakeups;
+    m_stepping = m_wish == Wish::step;
     return m_wish != Wish::stop;
+}
+
+RunExit VcpuThread::run()
+{
+    return m_stepping ? m_vcpu->step() : m_vcpu->run();
+}
+
+bool VcpuThread::step(std::chrono::milliseconds patience)
+{
+    std::unique_lock lock(m_mutex);
+    if (m_wish != Wish::park || !m_parked || m_halted)
+        return false;
+    m_wish = Wish::step;
+    m_stepped = m_parked = false;
+    m_changed.notify_all();
+    if (!m_changed.wait_for(lock, patience, [this] { return m_parked; })) {
+        m_wish = Wish::park;
+        m_vcpu->kick();
+        m_changed.wait(lock, [this] { return m_parked; });
+    }
+    return m_stepped;
 }
 
 void VcpuThread::returned(RunExit reason)
 {
     std::lock_guard const lock(m_mutex);
+    if (m_stepping) {
+        m_stepped = reason != RunExit::kicked;
+        // A kick that was meant for an earlier run has ended this one: it is tried again.
+        if (m_wish == Wish::step && m_stepped)
+            m_wish = Wish::park;
+    }
     if (reason == RunExit::halted)
         m_halted = m_wakeups == m_wakeups_before_run;
     else if (reason != RunExit::kicked && m_wish == Wish::run)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <memory>
@@ -30,9 +31,13 @@ public:
     Result<void> start(std::vector<unsigned> const& host_cpus, std::function<void()> body);
     // Parks while the machine is paused or this virtual CPU halted for good. False: the thread is to end.
     bool may_run();
-    // Vcpu::run() returned: anything but a kick parks the virtual CPU until resume(), or until what wakes it from a halt.
+    // Runs the virtual CPU, or one instruction of it, as was last asked for.
+    RunExit run();
+    // run() returned: anything but a kick parks the virtual CPU until resume(), or until what wakes it from a halt.
     void returned(RunExit);
     void resume();
+    // A parked virtual CPU runs one instruction and parks again. False when nothing came of it within `patience`: it waits for an interrupt.
+    bool step(std::chrono::milliseconds patience);
     void ask_to_park();
     void wait_until_parked();
     void stop(); // ends the thread
@@ -47,7 +52,7 @@ public:
     void startup(u8 vector) override;
 
 private:
-    enum class Wish { park, run, stop };
+    enum class Wish { park, step, run, stop };
 
     void wake_from_halt();
 
@@ -58,6 +63,8 @@ private:
     std::condition_variable m_changed;
     Wish m_wish = Wish::park;
     bool m_parked = true;
+    bool m_stepping = false; // what run() does, or did last
+    bool m_stepped = false;  // it has executed an instruction
     bool m_halted = false; // sleeps until an NMI, INIT or SIPI
     u64 m_wakeups = 0;     // how many of these came: one that comes while run() returns must not be lost
     u64 m_wakeups_before_run = 0;

@@ -223,6 +223,9 @@ Result<void> Bhyvectl::signal_machine()
         u64 const pin = TRY(number("assert-lapic-lvt"));
         TRY(m_machine->assert_local_interrupt(m_vcpu, static_cast<unsigned>(pin)));
     }
+    for (auto const* command : { "hold", "step", "release" })
+        if (has(command))
+            TRY(m_machine->command(command, m_vcpu));
     constexpr std::pair<char const*, char const*> commands[] = { { "pause", "pause" }, { "resume", "resume" }, { "force-reset", "reset" }, { "force-poweroff", "power-off" } };
     for (auto const& [option, command] : commands)
         if (has(option))

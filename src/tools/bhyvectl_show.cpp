@@ -108,7 +108,7 @@ Result<void> Bhyvectl::show_processors()
             m_report->text("suspended cpus", list_text(running ? std::vector<unsigned> {} : all));
     }
     if (shows("debug-cpus"))
-        m_report->text("debug cpus", "none");
+        m_report->text("debug cpus", list_text(TRY(m_machine->held_vcpus())));
     if (shows("cpu-topology"))
         m_report->text("cpu_topology",
             fmt::format("sockets={}, cores={}, threads={}, maxcpus={}", topology.sockets, topology.cores, topology.threads, machine::largest_vcpu_count));

@@ -30,6 +30,9 @@ OptionGroup machine_options()
             { 0, "suspend", required, "file", "Save a running machine to a file, and end it." },
             { 0, "pause", none, "", "Stop all virtual CPUs and the clock of a running machine." },
             { 0, "resume", none, "", "Let them go on." },
+            { 0, "hold", none, "", "Stop the virtual CPU alone; the others go on." },
+            { 0, "step", none, "", "Let a held virtual CPU execute one instruction." },
+            { 0, "release", none, "", "Let it go on." },
             { 'h', "help", none, "", "Print this text." },
             { 0, "version", none, "", "Print the version." },
         } };

@@ -40,6 +40,18 @@ void ControlService::add_commands(host::EventLoop& loop)
         m_pc.resume();
         return Json();
     });
+    m_server->add("hold", [this](Json const& arguments) -> Result<Json> {
+        m_pc.hold(TRY(vcpu_of(arguments)));
+        return Json();
+    });
+    m_server->add("release", [this](Json const& arguments) -> Result<Json> {
+        m_pc.release(TRY(vcpu_of(arguments)));
+        return Json();
+    });
+    m_server->add("step", [this](Json const& arguments) -> Result<Json> {
+        TRY(m_pc.step(TRY(vcpu_of(arguments))));
+        return Json();
+    });
     // These end this object: they are done when the answer is on its way.
     m_server->add("reset", [this, &loop](Json const&) -> Result<Json> {
         loop.post([end = m_owner.end] { end(RunExit::reset); });
@@ -55,10 +67,14 @@ void ControlService::add_commands(host::EventLoop& loop)
     });
 }
 
-// {} -> {"pid", "engine", "vcpus", "paused", "memory"}
+// {} -> {"pid", "engine", "vcpus", "paused", "held", "memory"}
 Result<nlohmann::json> ControlService::status() const
 {
-    return Json { { "pid", getpid() }, { "engine", m_engine }, { "vcpus", m_pc.vcpu_count() }, { "paused", m_pc.is_paused() },
+    Json held = Json::array();
+    for (unsigned vcpu = 0; vcpu < m_pc.vcpu_count(); ++vcpu)
+        if (m_pc.is_held(vcpu))
+            held.push_back(vcpu);
+    return Json { { "pid", getpid() }, { "engine", m_engine }, { "vcpus", m_pc.vcpu_count() }, { "paused", m_pc.is_paused() }, { "held", held },
         { "memory", m_pc.config().memory_size } };
 }
 

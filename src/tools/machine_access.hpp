@@ -18,6 +18,7 @@ public:
 
     virtual bool is_running() const = 0;
     virtual Result<bool> is_paused() = 0;
+    virtual Result<std::vector<unsigned>> held_vcpus() = 0;
     virtual Result<unsigned> vcpu_count() = 0;
     virtual Result<CpuState> cpu_state(unsigned vcpu) = 0;
     virtual Result<void> set_cpu_state(unsigned vcpu, CpuState const&) = 0;
@@ -31,6 +32,7 @@ public:
     virtual Result<void> assert_local_interrupt(unsigned vcpu, unsigned pin) = 0;
     // "reset", "power-off", "pause", "resume" and the like: only where something runs.
     virtual Result<void> command(std::string const& name) = 0;
+    virtual Result<void> command(std::string const& name, unsigned vcpu) = 0;
     // Writes back what was changed.
     virtual Result<void> finish() = 0;
 };

@@ -61,6 +61,12 @@ Result<bool> RunningMachine::is_paused()
     return member<bool>(answer, "paused");
 }
 
+Result<std::vector<unsigned>> RunningMachine::held_vcpus()
+{
+    auto const answer = TRY(m_client.call("status", Json::object()));
+    return member<std::vector<unsigned>>(answer, "held");
+}
+
 Result<unsigned> RunningMachine::vcpu_count()
 {
     auto const answer = TRY(m_client.call("status", Json::object()));
@@ -149,6 +155,12 @@ Result<void> RunningMachine::assert_local_interrupt(unsigned vcpu, unsigned pin)
 Result<void> RunningMachine::command(std::string const& name)
 {
     TRY(m_client.call(name, Json::object()));
+    return {};
+}
+
+Result<void> RunningMachine::command(std::string const& name, unsigned vcpu)
+{
+    TRY(m_client.call(name, { { "vcpu", vcpu } }));
     return {};
 }
 

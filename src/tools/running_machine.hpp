@@ -12,6 +12,7 @@ public:
 
     bool is_running() const override { return true; }
     Result<bool> is_paused() override;
+    Result<std::vector<unsigned>> held_vcpus() override;
     Result<unsigned> vcpu_count() override;
     Result<CpuState> cpu_state(unsigned vcpu) override;
     Result<void> set_cpu_state(unsigned vcpu, CpuState const&) override;
@@ -24,6 +25,7 @@ public:
     Result<void> inject_nmi(unsigned vcpu) override;
     Result<void> assert_local_interrupt(unsigned vcpu, unsigned pin) override;
     Result<void> command(std::string const& name) override;
+    Result<void> command(std::string const& name, unsigned vcpu) override;
     Result<void> finish() override { return {}; }
 
 private:

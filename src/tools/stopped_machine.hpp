@@ -15,6 +15,7 @@ public:
 
     bool is_running() const override { return false; }
     Result<bool> is_paused() override { return true; }
+    Result<std::vector<unsigned>> held_vcpus() override { return std::vector<unsigned> {}; }
     Result<unsigned> vcpu_count() override;
     Result<CpuState> cpu_state(unsigned vcpu) override;
     Result<void> set_cpu_state(unsigned vcpu, CpuState const&) override;
@@ -27,6 +28,7 @@ public:
     Result<void> inject_nmi(unsigned vcpu) override;
     Result<void> assert_local_interrupt(unsigned vcpu, unsigned pin) override;
     Result<void> command(std::string const& name) override;
+    Result<void> command(std::string const& name, unsigned) override { return command(name); }
     Result<void> finish() override;
 
 private:

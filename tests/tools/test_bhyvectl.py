@@ -101,7 +101,7 @@ class Stopped(ToolTest):
         self.assert_refused(self.bhyvectl("--vm=guest", "--getcap"), 1, "--capname=NAME")
 
     def test_what_needs_a_running_machine(self):
-        for option in ("--force-reset", "--force-poweroff", "--assert-lapic-lvt=0", "--get-vm-pid"):
+        for option in ("--hold", "--step", "--release", "--force-reset", "--force-poweroff", "--assert-lapic-lvt=0", "--get-vm-pid"):
             self.assert_refused(self.bhyvectl("--vm=guest", option), 1, "guest does not run")
 
     def test_x2apic_state(self):

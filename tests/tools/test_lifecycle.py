@@ -158,6 +158,19 @@ class Running(ToolTest):
         self.assert_done(self.bhyvectl("--vm=guest", "--force-reset"))
         self.assertEqual(self.child.stdout.read(1), "r")
 
+    def test_one_virtual_cpu_is_held_and_stepped(self):
+        self.assert_refused(self.bhyvectl("--vm=guest", "--step"), 1, "not held")
+        self.assert_done(self.bhyvectl("--vm=guest", "--hold"))
+        self.assertEqual(self.bhyvectl("--vm=guest", "--get-debug-cpus").stdout, "debug cpus\t0\n")
+        before = self.bhyvectl("--vm=guest", "--get-rip").stdout
+        after = self.bhyvectl("--vm=guest", "--step", "--get-rip").stdout
+        self.assertEqual(before, after)  # it jumps to itself
+        self.assert_done(self.bhyvectl("--vm=guest", "--set-rip=0x200000"))
+        self.assertNotEqual(self.bhyvectl("--vm=guest", "--step", "--get-rip").stdout, "rip[0]\t0x0000000000200000\n")
+        self.assert_refused(self.bhyvectl("--vm=guest", "--cpu=9", "--hold"), 1, "no virtual CPU 9")
+        self.assert_done(self.bhyvectl("--vm=guest", "--release"))
+        self.assertEqual(self.bhyvectl("--vm=guest", "--get-debug-cpus").stdout, "debug cpus\tnone\n")
+
     def test_pause_and_resume(self):
         self.assert_done(self.bhyvectl("--vm=guest", "--pause"))
         self.assertEqual(self.bhyvectl("--vm=guest", "--get-suspended-cpus").stdout, "suspended cpus\t0\n")
