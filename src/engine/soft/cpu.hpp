@@ -204,7 +204,7 @@ struct alignas(64) Cpu {
     }
 
     // --- events from other threads ---
-    enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64, event_sample = 128 };
+    enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64, event_sample = 128, event_second_nmi = 256 };
     std::atomic<u32> events { 0 };
     std::atomic<u8> presence { 0 }; // Presence (activity.hpp)
     i32 pauses_left = 0;            // PAUSEs until the virtual CPU looks whether it keeps others from running (execute_pause)

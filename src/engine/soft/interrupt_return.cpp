@@ -167,8 +167,11 @@ Outcome return_in_protected_mode(Cpu& cpu, unsigned size)
 
 Outcome execute_interrupt_return(Cpu& cpu, Instruction const& insn)
 {
-    // SDM vol. 3A 6.7.1: the next IRET unblocks NMIs, whether it faults or not.
-    cpu.nmi_blocked = false;
+    // SDM vol. 3A 6.7.1: the next IRET unblocks NMIs, whether it faults or not. While they are blocked one is remembered, and no more.
+    if (cpu.nmi_blocked) {
+        cpu.nmi_blocked = false;
+        cpu.events.fetch_and(~u32 { Cpu::event_second_nmi });
+    }
     if (cpu.real_mode())
         return return_real_mode(cpu, insn.operand_size);
     if (cpu.virtual_8086())

@@ -180,6 +180,14 @@ void take_sample(Cpu& cpu)
         cache.make_hot(*block);
 }
 
+// One of those that are on their way.
+void take_nmi_event(Cpu& cpu)
+{
+    u32 events = cpu.events.load();
+    while (!cpu.events.compare_exchange_weak(events, events & ~u32 { (events & Cpu::event_second_nmi) ? Cpu::event_second_nmi : Cpu::event_nmi }))
+        ;
+}
+
 // False: leave the generated code.
 bool take_events(Cpu& cpu)
 {
@@ -195,7 +203,7 @@ bool take_events(Cpu& cpu)
         return false;
     }
     if ((events & Cpu::event_nmi) && !cpu.nmi_blocked) {
-        cpu.events.fetch_and(~u32 { Cpu::event_nmi });
+        take_nmi_event(cpu);
         if (deliver_interrupt(cpu, x86::vector::nmi, true) == Outcome::leave) {
             cpu.leaving = true;
             return false;

@@ -70,6 +70,17 @@ void SoftVcpu::request_exit(RunExit exit)
     signal(Cpu::event_exit);
 }
 
+// A processor takes an NMI at once and remembers one that comes meanwhile: two may be on their way here, too.
+void SoftVcpu::nmi()
+{
+    u32 events = m_cpu->events.load();
+    u32 wanted;
+    do
+        wanted = events | ((events & Cpu::event_nmi) ? Cpu::event_second_nmi : Cpu::event_nmi);
+    while (!m_cpu->events.compare_exchange_weak(events, wanted));
+    signal(0);
+}
+
 void SoftVcpu::startup(u8 vector)
 {
     m_cpu->sipi_vector.store(vector);

@@ -26,7 +26,7 @@ public:
     std::string failure_text() const override { return m_failure; }
 
     void interrupt_pending() override { signal(Cpu::event_interrupt); }
-    void nmi() override { signal(Cpu::event_nmi); }
+    void nmi() override;
     void init() override { signal(Cpu::event_init); }
     void startup(u8 vector) override;
 

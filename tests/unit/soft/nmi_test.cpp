@@ -1,0 +1,41 @@
+// Non-maskable interrupts: how many of several that come at once are taken.
+#include "guest_machine.hpp"
+
+namespace anyhyve::soft::testing {
+
+class NonMaskable : public ::testing::Test {
+protected:
+    static constexpr u64 idt = 0x9000, handler = 0x110000;
+
+    // Sends `count` NMIs to a processor that has not begun; what its handler counts.
+    u32 taken(unsigned count)
+    {
+        machine.put<u64>(GuestMachine::gdt + 8, 0x00af9b000000ffff);
+        machine.put<u64>(GuestMachine::gdt + 0x10, 0x00cf93000000ffff);
+        machine.put<u64>(idt + 2 * 16, (handler & 0xffff) | 0x08 << 16 | u64 { 0x8e00 } << 32 | (handler >> 16) << 48);
+        machine.put<u64>(idt + 2 * 16 + 8, 0);
+        machine.put<u32>(GuestMachine::data, 0);
+        machine.load(handler, { 0x41, 0xff, 0x07, 0x48, 0xcf }); // INC dword [R15], IRETQ
+        CpuState start = machine.long_mode();
+        start.gdtr = { GuestMachine::gdt, 0x17 };
+        start.idtr = { idt, 0xfff };
+        start.gpr[15] = GuestMachine::data;
+        machine.load(start.rip, { 0x90, 0xf4 });
+        machine.vcpu->set_state(start);
+        for (unsigned i = 0; i < count; ++i)
+            machine.vcpu->nmi();
+        EXPECT_EQ(machine.vcpu->run(), RunExit::halted);
+        return machine.get<u32>(GuestMachine::data);
+    }
+
+    GuestMachine machine;
+};
+
+TEST_F(NonMaskable, one_is_taken_and_one_remembered)
+{
+    EXPECT_EQ(taken(1), 1u);
+    EXPECT_EQ(taken(2), 2u);
+    EXPECT_EQ(taken(5), 2u);
+}
+
+} // namespace anyhyve::soft::testing
