@@ -190,7 +190,8 @@ private:
     u64 m_judged = 0, m_singles = 0, m_blocks = 0, m_endless = 0, m_runs = 0, m_too_many_steps = 0, m_unfit = 0;
     std::map<u64, u64> m_endings;
     unsigned m_failures = 0;
-    std::map<std::string, unsigned> m_failing, m_reserved;
+    std::map<std::string, unsigned> m_failing;
+    std::map<std::string, std::pair<unsigned, std::string>> m_reserved; // how often, and an example
     SteadyClock::time_point m_start = SteadyClock::now();
 };
 
@@ -222,7 +223,11 @@ bool Test::is_reserved(Case const& c, Outcome const& engine)
         return false;
     if (insn.info->operation != x86::Operation::undefined || insn.encoding == x86::Encoding::legacy)
         return false;
-    ++m_reserved[fmt::format("{} map {} opcode {:02x}", insn.encoding == x86::Encoding::vex ? "VEX" : "EVEX", static_cast<unsigned>(insn.map), insn.opcode)];
+    std::string text;
+    for (unsigned i = 0; i < insn.length; ++i)
+        text += fmt::format("{:02x} ", insn.bytes[i]);
+    m_reserved.try_emplace(fmt::format("{} bits, {} map {} opcode {:02x}", c.long_mode ? 64 : 32, insn.encoding == x86::Encoding::vex ? "VEX" : "EVEX", static_cast<unsigned>(insn.map), insn.opcode), 0, text)
+        .first->second.first++;
     return true;
 }
 
@@ -302,8 +307,8 @@ void Test::summary() const
     print(fmt::format("  endless on both sides: {}; too long for single steps: {}; came to instructions that the host must not run: {}\n", m_endless, m_too_many_steps, m_unfit));
     for (auto const& [vector, count] : m_endings)
         print(fmt::format("  ended by exception {}: {}\n", vector, count));
-    for (auto const& [name, count] : m_reserved)
-        print(fmt::format("  runs on the host, reserved here: {} ({} times)\n", name, count));
+    for (auto const& [name, found] : m_reserved)
+        print(fmt::format("  runs on the host, reserved here: {} ({} times): {}\n", name, found.first, found.second));
     for (auto const& [name, count] : m_failing)
         print(fmt::format("  differs: {} ({} times)\n", name, count));
 }

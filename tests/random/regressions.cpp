@@ -51,6 +51,8 @@ std::vector<Regression> const& regressions()
         { "a misaligned PUSHA with AC", 32, { 0x60 }, { { rsp, 0x20000ffe } }, { .flags = 0x40202 } },
         { "a misaligned POPA with AC", 32, { 0x61 }, { { rsp, 0x20000f02 } }, { .flags = 0x40202 } },
         { "a misaligned ENTER with AC", 64, { 0xc8, 0x10, 0x00, 0x03 }, { { rsp, 0x20000804 }, { rbp, 0x20000900 } }, { .flags = 0x40202 } },
+        { "a jump to the last address there is", 64, { 0xff, 0xe0 }, { { rax, 0xffffffffffffffff } } },
+        { "a return to the last address there is", 64, { 0x48, 0x83, 0xc8, 0xff, 0x50, 0xc3 }, { { rsp, 0x20000800 } } },
     };
     return list;
 }

@@ -65,24 +65,30 @@ constexpr unsigned jump_cache_entries = 2048;
 // Where indirect jumps may go on without the dispatcher. What a table holds is right as long as it holds it: its blocks are all of `mode`, and
 // their pages lie where they did. Mmu and CodeCache take out what no longer is.
 struct JumpCache {
-    std::array<u64, jump_cache_entries> rip;   // ~0: nothing
+    std::array<u64, jump_cache_entries> rip;   // nothing(): empty
     std::array<u64, jump_cache_entries> entry; // host address: arithmetic flags in memory
     u32 mode = 0;
 
-    JumpCache() { rip.fill(~u64 { 0 }); }
+    JumpCache() { clear(); }
     // The slot, by the target's address.
     static constexpr unsigned slot(u64 rip) { return static_cast<unsigned>(rip ^ rip >> 12) & (jump_cache_entries - 1); }
+    // What an empty slot holds: an address that is looked for in another one. Guests jump to any number.
+    static constexpr u64 nothing(unsigned slot) { return slot == 0 ? 1 : ~u64 { 0 }; }
+    void empty(unsigned slot) { rip[slot] = nothing(slot); }
     void forget(u64 target)
     {
         if (rip[slot(target)] == target)
-            rip[slot(target)] = ~u64 { 0 };
+            empty(slot(target));
     }
     void clear()
     {
         for (auto& target : rip)
             target = ~u64 { 0 };
+        empty(0);
     }
 };
+
+static_assert(JumpCache::slot(~u64 { 0 }) == 0 && JumpCache::slot(1) != 0);
 
 // The page that the stack pointer was last seen writing to, per look-aside table: most accesses relative to it need no more than a
 // subtraction and a compare. An empty one names a page that is not canonical, and leads to memory that nobody reads.

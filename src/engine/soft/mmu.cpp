@@ -404,7 +404,7 @@ void Mmu::forget_local_jumps()
             continue;
         }
         for (unsigned n = 0; n < log.count; ++n)
-            m_cpu.jump_cache[i].rip[log.slots[n]] = ~u64 { 0 };
+            m_cpu.jump_cache[i].empty(log.slots[n]);
         log.count = 0;
     }
 }
