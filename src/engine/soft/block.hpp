@@ -49,6 +49,7 @@ struct TrapPoint {
     u16 guest_offset;         // from block->rip
     u8 length;
     bool flags_in_memory;
+    u16 in_memory; // guest registers whose values are there, bit n = register n: R13-R15, but for hot code
 };
 
 // One guest memory access.

@@ -217,6 +217,8 @@ void CodeCache::kill(Block& block)
     while (block.incoming)
         unlink(*block.incoming);
     for (Cpu* cpu : m_cpus) {
+        if (block.hot)
+            cpu->poll.store(1, std::memory_order_relaxed); // it may be going round in there
         for (auto& table : cpu->jump_cache)
             table.forget(block.rip);
     }

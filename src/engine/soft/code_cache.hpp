@@ -75,6 +75,7 @@ public:
     // Which code is worth a careful translation; `always` is for tests.
     enum class Heat : u8 { never, by_samples, always };
     void set_heat(Heat heat) { m_heat = heat; }
+    Heat heat() const { return m_heat; }
     // From now on this code is translated as hot, beginning with the next time.
     void make_hot(Block&);
     bool is_hot(u64 physical, u64 rip, ModeBits mode) const { return m_heat == Heat::always || m_hot.test(hot_bit(physical, rip, mode)); }

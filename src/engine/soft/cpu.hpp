@@ -58,7 +58,7 @@ struct TlbEntry {
     u64 unused = 0;
     u64 addend = 0;              // host pointer = linear address + addend
 };
-constexpr unsigned tlb_entries = 1024;
+constexpr unsigned tlb_entries = 4096;
 constexpr unsigned code_tlb_entries = 4096;
 constexpr unsigned jump_cache_entries = 2048;
 

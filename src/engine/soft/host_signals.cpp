@@ -85,6 +85,19 @@ bool describe_missing_operand(Cpu& cpu, u64 address)
     return true;
 }
 
+// Hot code keeps other registers in memory than the thunks expect (Translator::RegisterPlan).
+void take_usual_registers(Cpu& cpu, gregset_t& registers, u16 in_memory)
+{
+    constexpr int host[] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI, REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
+    for (unsigned i = 0; i < 16; ++i) {
+        bool const is_in_memory = in_memory >> i & 1;
+        if (i >= first_spilled && !is_in_memory)
+            cpu.gpr[i] = static_cast<u64>(registers[host[i]]);
+        else if (i < first_spilled && is_in_memory)
+            registers[host[i]] = static_cast<greg_t>(cpu.gpr[i]);
+    }
+}
+
 void on_signal(int signal, siginfo_t* info, void* context)
 {
     Cpu* const cpu = t_cpu;
@@ -104,6 +117,7 @@ void on_signal(int signal, siginfo_t* info, void* context)
     bool const missing = registers[REG_TRAPNO] == x86::vector::page_fault && describe_missing_operand(*cpu, static_cast<u64>(registers[REG_CR2]));
     if (!point || (!missing && !describe_fault(*cpu, registers[REG_TRAPNO])))
         return pass_on(signal, info, context);
+    take_usual_registers(*cpu, registers, point->in_memory);
     cpu->rip = block->rip + point->guest_offset;
     cpu->next_rip = cpu->rip + point->length;
     if (!point->flags_in_memory)

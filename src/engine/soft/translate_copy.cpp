@@ -20,41 +20,41 @@ bool is_gpr(FieldKind kind)
     return kind == FieldKind::gpr || kind == FieldKind::gpr8;
 }
 
-bool spilled(u8 reg)
-{
-    return reg >= first_spilled && reg < 16;
-}
-
 // A general-register field of an instruction: which guest register, and which host register stands for it.
 struct Field {
     bool present = false;
     u8 guest = 0;
     u8 host = 0;
     u8 use = 0;
-    bool is_spilled() const { return present && spilled(guest); }
 };
 
 struct Fields {
     Field reg, rm, vvvv;
 };
 
+// Byte registers 4-7 without REX are AH, CH, DH, BH: they cannot be encoded together with a REX prefix.
+bool is_high_byte(x86::Instruction const& insn, FieldKind kind, u8 reg)
+{
+    return insn.rex == 0 && insn.encoding == Encoding::legacy && kind == FieldKind::gpr8 && reg >= 4 && reg < 8;
+}
+
+bool names_high_byte(x86::Instruction const& insn)
+{
+    return is_high_byte(insn, insn.info->reg_kind, insn.reg);
+}
+
+// Those with AH to BH are never in memory.
 Fields fields_of(x86::Instruction const& insn)
 {
     auto const& info = *insn.info;
     Fields fields;
-    if (is_gpr(info.reg_kind))
+    if (is_gpr(info.reg_kind) && !names_high_byte(insn))
         fields.reg = { true, insn.reg, insn.reg, info.reg_use };
-    if (is_gpr(info.rm_kind) && !insn.has_memory)
+    if (is_gpr(info.rm_kind) && !insn.has_memory && !is_high_byte(insn, info.rm_kind, insn.rm))
         fields.rm = { true, insn.rm, insn.rm, info.rm_use };
     if (is_gpr(info.vvvv_kind))
         fields.vvvv = { true, insn.vvvv, insn.vvvv, info.vvvv_use };
     return fields;
-}
-
-// Byte registers 4-7 without REX are AH, CH, DH, BH: they cannot be encoded together with a REX prefix.
-bool names_high_byte(x86::Instruction const& insn)
-{
-    return insn.rex == 0 && insn.encoding == Encoding::legacy && insn.info->reg_kind == FieldKind::gpr8 && insn.reg >= 4 && insn.reg < 8;
 }
 
 // Is 66 to be written? As part of the opcode, always; as the operand-size prefix, where 64-bit host code needs it for 16 bits.
@@ -116,7 +116,8 @@ void Translator::emit_encoded(x86::Instruction const& insn, u8 reg, u8 vvvv, u8 
             rex |= 0x41;
         if (high_index)
             rex |= 0x42;
-        if (rex || insn.rex)
+        bool const low_byte = insn.info->reg_kind == FieldKind::gpr8 && reg >= 4 && reg < 8 && !names_high_byte(insn); // SPL to DIL
+        if (rex || insn.rex || low_byte)
             m_asm.byte(rex | 0x40);
         if (insn.map != OpcodeMap::primary)
             m_asm.byte(0x0f);
@@ -173,7 +174,7 @@ void Translator::emit_zero_eight(bool all)
     }
 }
 
-static bool may_trap(x86::Instruction const& insn)
+bool Translator::may_trap(x86::Instruction const& insn)
 {
     if (insn.info->unit != x86::Unit::integer || insn.info->alignment != 0)
         return true;
@@ -196,9 +197,9 @@ void Translator::emit_copy_register_form(Step const& step)
     before(step);
     Fields const fields = fields_of(insn);
     for (Field const* field : { &fields.reg, &fields.rm, &fields.vvvv }) {
-        if (field->is_spilled() && field->guest == scratch_b)
+        if (field->present && spilled(field->guest) && field->guest == m_plan.b)
             m_addend_slot = no_slot;
-        if (field->is_spilled() && ((field->use & x86::use_read) || insn.operand_size < 4))
+        if (field->present && spilled(field->guest) && ((field->use & x86::use_read) || insn.operand_size < 4))
             m_asm.gs_load(true, field->guest, gpr_offset(field->guest));
     }
     u8* const begin = here();
@@ -211,7 +212,7 @@ void Translator::emit_copy_register_form(Step const& step)
     if (may_trap(insn))
         note_trap_point(step, begin);
     for (Field const* field : { &fields.reg, &fields.rm, &fields.vvvv }) {
-        if (field->is_spilled() && (field->use & x86::use_write))
+        if (field->present && spilled(field->guest) && (field->use & x86::use_write))
             m_asm.gs_store(true, gpr_offset(field->guest), field->guest);
     }
 }
@@ -257,15 +258,15 @@ void Translator::emit_copy_memory_form(Step const& step)
     emit_access(reference, [&](HostMemory where) { emit_copy_body(step, where); });
 }
 
-// Scratch registers that may stand for the guest's R13-R15 beside an operand: all but those that its address is made of.
-static HostRegister free_scratch(HostMemory where, HostRegister taken)
+// A scratch register that may stand for a guest register beside an operand: none that its address is made of.
+HostRegister Translator::free_scratch(HostMemory where, HostRegister taken) const
 {
-    for (HostRegister reg : { scratch_a, address_register, scratch_b }) {
+    for (HostRegister reg : { m_plan.a, m_plan.address, m_plan.b }) {
         if (reg != where.base && reg != where.index && reg != taken)
             return reg;
     }
     ASSERT(false, "an operand's address takes one scratch register");
-    return scratch_a;
+    return m_plan.a;
 }
 
 // The instruction on `where`.
@@ -274,14 +275,14 @@ void Translator::emit_copy_body(Step const& step, HostMemory where)
     auto const& insn = step.insn;
     before(step);
     Fields fields = fields_of(insn);
-    bool const folded = where.index != HostMemory::no_register || where.base != address_register || where.displacement != 0;
+    bool const folded = where.index != HostMemory::no_register || where.base != m_plan.address || where.displacement != 0;
     if (folded && names_high_byte(insn)) {
-        m_asm.lea(address_register, where);
-        where = address_register;
+        m_asm.lea(m_plan.address, where);
+        where = m_plan.address;
     }
     HostRegister taken = HostMemory::no_register;
     for (Field* field : { &fields.reg, &fields.vvvv }) {
-        if (!field->is_spilled())
+        if (!field->present || !spilled(field->guest))
             continue;
         bool const same = field == &fields.vvvv && fields.reg.present && fields.reg.guest == field->guest; // MULX with one destination
         field->host = same ? fields.reg.host : free_scratch(where, taken);
@@ -293,7 +294,7 @@ void Translator::emit_copy_body(Step const& step, HostMemory where)
     u8 const vvvv = fields.vvvv.present ? fields.vvvv.host : insn.vvvv;
     bool const high_byte = names_high_byte(insn);
     if (high_byte) {
-        m_asm.xchg(x86::rsi, address_register);
+        m_asm.xchg(x86::rsi, m_plan.address);
         where = x86::rsi;
     }
     u8* const begin = here();
@@ -301,9 +302,9 @@ void Translator::emit_copy_body(Step const& step, HostMemory where)
     if (may_trap(insn))
         note_trap_point(step, begin);
     if (high_byte)
-        m_asm.xchg(x86::rsi, address_register);
+        m_asm.xchg(x86::rsi, m_plan.address);
     for (Field const* field : { &fields.reg, &fields.vvvv }) {
-        if (field->is_spilled() && (field->use & x86::use_write))
+        if (field->present && spilled(field->guest) && (field->use & x86::use_write))
             m_asm.gs_store(true, gpr_offset(field->guest), field->host);
     }
 }
@@ -318,37 +319,37 @@ void Translator::emit_bit_test_memory(Step const& step)
     emit_effective_address(insn);
     HostRegister offset = insn.reg;
     if (spilled(offset)) {
-        m_asm.gs_load(true, scratch_a, gpr_offset(offset));
-        offset = scratch_a;
+        m_asm.gs_load(true, m_plan.a, gpr_offset(offset));
+        offset = m_plan.a;
     }
     // What is left of the offset within the operand waits for the look-up to be done.
-    m_asm.mov32(scratch_b, offset);
-    m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_b, insn.operand_size * 8 - 1);
-    m_asm.gs_store(true, scratch_offset(1), scratch_b);
+    m_asm.mov32(m_plan.b, offset);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, insn.operand_size * 8 - 1);
+    m_asm.gs_store(true, scratch_offset(1), m_plan.b);
     // r13 = floor(offset / width), times bytes.
     unsigned const shift = insn.operand_size == 8 ? 6 : insn.operand_size == 4 ? 5 : 4;
     if (insn.operand_size == 8)
-        m_asm.mov(scratch_a, offset);
+        m_asm.mov(m_plan.a, offset);
     else if (insn.operand_size == 4) {
-        m_asm.rex(true, scratch_a, 0, offset);
+        m_asm.rex(true, m_plan.a, 0, offset);
         m_asm.byte(0x63); // MOVSXD
-        m_asm.modrm(3, scratch_a, offset);
+        m_asm.modrm(3, m_plan.a, offset);
     } else {
-        m_asm.rex(true, scratch_a, 0, offset);
+        m_asm.rex(true, m_plan.a, 0, offset);
         m_asm.byte(0x0f);
         m_asm.byte(0xbf); // MOVSX from 16 bits
-        m_asm.modrm(3, scratch_a, offset);
+        m_asm.modrm(3, m_plan.a, offset);
     }
-    m_asm.sar(true, scratch_a, static_cast<u8>(shift));
-    m_asm.lea(insn.address_size == 8, address_register, address_register, scratch_a, insn.operand_size, 0);
+    m_asm.sar(true, m_plan.a, static_cast<u8>(shift));
+    m_asm.lea(insn.address_size == 8, m_plan.address, m_plan.address, m_plan.a, insn.operand_size, 0);
     if (insn.address_size == 2)
-        m_asm.movzx16(address_register, address_register);
+        m_asm.movzx16(m_plan.address, m_plan.address);
     bool const writes = insn.info->memory != MemoryAccess::read;
     Reference const reference = emit_translate({ .segment = insn.segment, .size = insn.operand_size, .access = writes ? Access::write : Access::read, .reads = true });
     emit_access(reference, [&](HostMemory where) {
         before(step);
-        m_asm.gs_load(true, scratch_a, scratch_offset(1));
-        emit_encoded(insn, scratch_a, insn.vvvv, 0, &where);
+        m_asm.gs_load(true, m_plan.a, scratch_offset(1));
+        emit_encoded(insn, m_plan.a, insn.vvvv, 0, &where);
     });
 }
 
@@ -391,16 +392,16 @@ void Translator::emit_lea(Step const& step)
     HostRegister to = insn.reg;
     bool const in_memory = spilled(to);
     if (in_memory) {
-        to = scratch_a;
+        to = m_plan.a;
         if (insn.operand_size == 2)
             m_asm.gs_load(true, to, gpr_offset(insn.reg));
     }
     if (insn.operand_size == 8)
-        m_asm.mov(to, address_register);
+        m_asm.mov(to, m_plan.address);
     else if (insn.operand_size == 4)
-        m_asm.mov32(to, address_register);
+        m_asm.mov32(to, m_plan.address);
     else
-        m_asm.mov16(to, address_register);
+        m_asm.mov16(to, m_plan.address);
     if (in_memory)
         m_asm.gs_store(true, gpr_offset(insn.reg), to);
 }

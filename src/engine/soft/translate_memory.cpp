@@ -12,11 +12,6 @@ u16 Translator::live_before(Step const& step)
     return static_cast<u16>((step.live_after & ~info.flags_written) | info.flags_read);
 }
 
-static bool spilled(u8 reg)
-{
-    return reg >= first_spilled && reg < 16;
-}
-
 // r14 = base + index * scale + displacement, truncated to the address size. Flags stay; r15 may be used.
 void Translator::emit_effective_address(x86::Instruction const& insn, i64 extra_displacement)
 {
@@ -30,40 +25,40 @@ void Translator::emit_effective_address(x86::Instruction const& insn, i64 extra_
             address &= 0xffffffff;
         else if (insn.address_size == 2)
             address &= 0xffff;
-        return m_asm.mov_imm(address_register, address);
+        return m_asm.mov_imm(m_plan.address, address);
     }
     u8 base = insn.base == 0xff ? Assembler::no_register : insn.base;
     u8 index = insn.index == 0xff ? Assembler::no_register : insn.index;
     if (base != Assembler::no_register && spilled(base)) {
-        m_asm.gs_load(true, address_register, gpr_offset(base));
-        base = address_register;
+        m_asm.gs_load(true, m_plan.address, gpr_offset(base));
+        base = m_plan.address;
     }
     if (index != Assembler::no_register && spilled(index)) {
-        m_asm.gs_load(true, scratch_b, gpr_offset(index));
-        index = scratch_b;
+        m_asm.gs_load(true, m_plan.b, gpr_offset(index));
+        index = m_plan.b;
         m_addend_slot = no_slot;
     }
     bool const trivial = index == Assembler::no_register && displacement == 0;
     if (trivial && wide) {
-        if (base != address_register)
-            m_asm.mov(address_register, base);
+        if (base != m_plan.address)
+            m_asm.mov(m_plan.address, base);
     } else if (trivial && insn.address_size == 4)
-        m_asm.mov32(address_register, base);
+        m_asm.mov32(m_plan.address, base);
     else
-        m_asm.lea(wide, address_register, base, index, insn.scale, static_cast<i32>(displacement));
+        m_asm.lea(wide, m_plan.address, base, index, insn.scale, static_cast<i32>(displacement));
     if (insn.address_size == 2)
-        m_asm.movzx16(address_register, address_register);
+        m_asm.movzx16(m_plan.address, m_plan.address);
 }
 
 void Translator::emit_stack_address(i32 displacement)
 {
     if (is64()) {
-        displacement ? m_asm.lea(true, address_register, x86::rsp, Assembler::no_register, 1, displacement) : m_asm.mov(address_register, x86::rsp);
+        displacement ? m_asm.lea(true, m_plan.address, x86::rsp, Assembler::no_register, 1, displacement) : m_asm.mov(m_plan.address, x86::rsp);
         return;
     }
-    m_asm.lea(false, address_register, x86::rsp, Assembler::no_register, 1, displacement);
+    m_asm.lea(false, m_plan.address, x86::rsp, Assembler::no_register, 1, displacement);
     if (!(m_mode & mode::stack32))
-        m_asm.movzx16(address_register, address_register);
+        m_asm.movzx16(m_plan.address, m_plan.address);
 }
 
 // 9 instructions in the common case. The page of the operand's last byte is compared, so one that crosses a page misses.
@@ -75,28 +70,28 @@ void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site
     }
     count(Counter::look_up);
     if (operand.size == 1)
-        m_asm.mov(scratch_a, address_register);
+        m_asm.mov(m_plan.a, m_plan.address);
     else
-        m_asm.lea(true, scratch_a, address_register, Assembler::no_register, 1, operand.size - 1);
-    m_asm.mov32(scratch_b, address_register);
-    m_asm.shr(false, scratch_b, 7);
-    m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_b, (tlb_entries - 1) << 5);
-    m_asm.arithmetic_imm(Arithmetic::and_, true, scratch_a, -4096);
+        m_asm.lea(true, m_plan.a, m_plan.address, Assembler::no_register, 1, operand.size - 1);
+    m_asm.mov32(m_plan.b, m_plan.address);
+    m_asm.shr(false, m_plan.b, 7);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, (tlb_entries - 1) << 5);
+    m_asm.arithmetic_imm(Arithmetic::and_, true, m_plan.a, -4096);
     u32 const tag = operand.access == Access::write ? tlb_write_tag_offset(m_tlb) : tlb_read_tag_offset(m_tlb);
-    m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_a, tag, scratch_b);
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, tag, m_plan.b);
     m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(Condition::not_equal), .site = site };
-    m_asm.gs_arithmetic(Arithmetic::add, true, address_register, tlb_addend_offset(m_tlb), scratch_b);
+    m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, tlb_addend_offset(m_tlb), m_plan.b);
 }
 
 // 5 instructions, and the host address does not depend on a load that depends on the address.
 void Translator::probe_stack_page(MemoryOperand const& operand, AccessSite* site)
 {
     count(Counter::stack_look_up);
-    m_asm.mov(scratch_a, address_register);
-    m_asm.gs_arithmetic(Arithmetic::sub, true, scratch_a, stack_page_offset(m_tlb));
-    m_asm.arithmetic_imm(Arithmetic::cmp, true, scratch_a, 0x1000 - operand.size);
+    m_asm.mov(m_plan.a, m_plan.address);
+    m_asm.gs_arithmetic(Arithmetic::sub, true, m_plan.a, stack_page_offset(m_tlb));
+    m_asm.arithmetic_imm(Arithmetic::cmp, true, m_plan.a, 0x1000 - operand.size);
     m_late[m_late_count++] = { .kind = Late::Kind::stack, .from = m_asm.jump_forward(Condition::above), .site = site, .operand = operand };
-    m_asm.gs_arithmetic(Arithmetic::add, true, address_register, stack_addend_offset(m_tlb));
+    m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, stack_addend_offset(m_tlb));
 }
 
 // Behind the block: the ordinary look-up. Only a page that was found writable becomes the stack's.
@@ -104,9 +99,9 @@ void Translator::emit_stack_miss(MemoryOperand const& operand, AccessSite* site)
 {
     probe_look_aside(operand, site);
     if (operand.stack_top) {
-        m_asm.gs_store(true, stack_page_offset(m_tlb), scratch_a);
-        m_asm.gs_load(true, scratch_b, tlb_addend_offset(m_tlb), scratch_b);
-        m_asm.gs_store(true, stack_addend_offset(m_tlb), scratch_b);
+        m_asm.gs_store(true, stack_page_offset(m_tlb), m_plan.a);
+        m_asm.gs_load(true, m_plan.b, tlb_addend_offset(m_tlb), m_plan.b);
+        m_asm.gs_store(true, stack_addend_offset(m_tlb), m_plan.b);
     }
     m_asm.jump(m_cache.writable(site->resume));
 }
@@ -130,9 +125,9 @@ Translator::Reference Translator::emit_translate(MemoryOperand const& operand)
     bool const plain_segment = is64() || ((m_mode & mode::flat) && operand.segment != Segment::fs && operand.segment != Segment::gs && operand.segment != Segment::cs);
     if (m_hot && plain_segment) {
         if (operand.segment == Segment::fs || operand.segment == Segment::gs)
-            m_asm.gs_arithmetic(Arithmetic::add, true, address_register, segment_base_offset(operand.segment));
+            m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, segment_base_offset(operand.segment));
         emit_site_check(operand);
-        return { nullptr, address_register };
+        return { nullptr, m_plan.address };
     }
     auto* const site = m_cache.make<AccessSite>();
     ASSERT(site, "the cache had room for a block");
@@ -148,19 +143,19 @@ Translator::Reference Translator::emit_translate(MemoryOperand const& operand)
     site->ends_instruction = operand.ends_instruction;
     if (is64()) {
         if (operand.segment == Segment::fs || operand.segment == Segment::gs)
-            m_asm.gs_arithmetic(Arithmetic::add, true, address_register, segment_base_offset(operand.segment));
+            m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, segment_base_offset(operand.segment));
     } else if (!(m_mode & mode::flat) || operand.segment == Segment::fs || operand.segment == Segment::gs || operand.segment == Segment::cs) {
-        m_asm.lea(true, scratch_b, address_register, Assembler::no_register, 1, operand.size);
-        m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_b, segment_end_offset(operand.segment, operand.access));
+        m_asm.lea(true, m_plan.b, m_plan.address, Assembler::no_register, 1, operand.size);
+        m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.b, segment_end_offset(operand.segment, operand.access));
         m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(Condition::above), .site = site, .segmented = true };
-        m_asm.gs_arithmetic(Arithmetic::add, false, address_register, segment_base_offset(operand.segment));
+        m_asm.gs_arithmetic(Arithmetic::add, false, m_plan.address, segment_base_offset(operand.segment));
     }
     if (operand.stack && is64() && !(m_mode & (mode::watch_data | mode::alignment_check)))
         probe_stack_page(operand, site);
     else
         probe_look_aside(operand, site);
     site->resume = here();
-    return { site, address_register };
+    return { site, m_plan.address };
 }
 
 } // namespace anyhyve::soft

@@ -11,10 +11,10 @@ using x86::Operation;
 void Translator::emit_swapgs()
 {
     u32 const base = segment_base_offset(x86::Segment::gs);
-    m_asm.gs_load(true, scratch_a, base);
-    m_asm.gs_load(true, scratch_b, kernel_gs_base_offset());
-    m_asm.gs_store(true, base, scratch_b);
-    m_asm.gs_store(true, kernel_gs_base_offset(), scratch_a);
+    m_asm.gs_load(true, m_plan.a, base);
+    m_asm.gs_load(true, m_plan.b, kernel_gs_base_offset());
+    m_asm.gs_store(true, base, m_plan.b);
+    m_asm.gs_store(true, kernel_gs_base_offset(), m_plan.a);
 }
 
 // STAC and CLAC choose the look-aside table that the code behind them uses: that code is a block of the other mode.

@@ -226,7 +226,7 @@ bool Translator::begins_with_clobber() const
 void Translator::clobber_flags(u16 live)
 {
     if (m_flags_in == FlagsIn::host && live != 0) {
-        emit_save_flags(m_asm, scratch_a);
+        emit_save_flags(m_asm, m_plan.a);
         m_flags_in = FlagsIn::memory;
     }
 }
@@ -234,7 +234,7 @@ void Translator::clobber_flags(u16 live)
 void Translator::need_host_flags()
 {
     if (m_flags_in == FlagsIn::memory) {
-        emit_restore_flags(m_asm, scratch_a);
+        emit_restore_flags(m_asm, m_plan.a);
         m_flags_in = FlagsIn::host;
     }
 }
@@ -289,19 +289,23 @@ void Translator::emit_entry()
         m_block->entry_host = m_block->entry_memory = here();
     } else if (start_in_memory) {
         m_block->entry_host = here();
-        emit_save_flags(m_asm, scratch_a);
+        emit_save_flags(m_asm, m_plan.a);
         m_block->entry_memory = here();
     } else {
         m_block->entry_memory = here();
-        emit_restore_flags(m_asm, scratch_a);
+        emit_restore_flags(m_asm, m_plan.a);
         m_block->entry_host = here();
     }
     if (guard_tail)
         emit_tail_guard();
-    if (poll) {
-        m_asm.gs_compare_imm8(false, poll_offset(), 0);
-        m_late[m_late_count++] = { .kind = Late::Kind::poll, .from = m_asm.jump_forward(Condition::not_equal) };
-    }
+    enter_plan(m_hot_plan);
+    if (!poll)
+        return;
+    // Going round within the block, flags are dead where it begins.
+    if (m_hot && m_live_in == 0)
+        m_loop_head = m_asm.position();
+    m_asm.gs_compare_imm8(false, poll_offset(), 0);
+    m_late[m_late_count++] = { .kind = Late::Kind::poll, .from = m_asm.jump_forward(Condition::not_equal), .plan = m_plan };
 }
 
 // A block whose last instruction ends in the next page runs only while that page lies where it was translated from.
@@ -309,8 +313,8 @@ void Translator::emit_tail_guard()
 {
     u64 const next_page = (m_linear & ~u64 { 0xfff }) + 0x1000;
     unsigned const slot = static_cast<unsigned>(next_page >> 12) & (code_tlb_entries - 1);
-    m_asm.mov_imm(scratch_b, Mmu::code_guard(next_page, m_block->second_physical));
-    m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_b, code_tlb_offset(m_tlb) + slot * 8);
+    m_asm.mov_imm(m_plan.b, Mmu::code_guard(next_page, m_block->second_physical));
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.b, code_tlb_offset(m_tlb) + slot * 8);
     m_late[m_late_count++] = { .kind = Late::Kind::tail, .from = m_asm.jump_forward(Condition::not_equal) };
 }
 
@@ -369,6 +373,8 @@ void Translator::emit_step(Step const& step)
     if (step.insn.info->operation != Operation::copy && step.insn.info->operation != Operation::lea && step.insn.info->operation != Operation::nop
         && step.insn.info->operation != Operation::push && step.insn.info->operation != Operation::push_immediate && step.insn.info->operation != Operation::pop)
         m_addend_slot = no_slot;
+    if (m_stack_pending != 0 && minds_stack_pointer(step))
+        settle_stack_pointer();
     if (!allowed(step.insn)) {
         emit_call(step, execute_undefined, true);
         m_ended = true;
@@ -407,6 +413,7 @@ void Translator::emit_step(Step const& step)
 // A call of a function of ours. `last`: nothing of the block follows.
 void Translator::emit_call(Step const& step, Execute execute, bool last)
 {
+    leave_plan();
     auto* const site = m_cache.make<OperationSite>();
     ASSERT(site, "the cache had room for a block");
     site->execute = execute;
@@ -416,7 +423,7 @@ void Translator::emit_call(Step const& step, Execute execute, bool last)
     if (last)
         count(Counter::operation);
     // SAFETY: a record's address, below 2 GiB, for generated code.
-    m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(site));
+    m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(site));
     jump_to_thunk(m_flags_in == FlagsIn::host ? m_thunks.operation_host : m_thunks.operation_memory);
     m_flags_in = FlagsIn::memory;
     site->resume = last ? nullptr : here();
@@ -440,10 +447,12 @@ void Translator::emit_steps(unsigned first)
     }
     if (m_ended)
         return;
+    settle_stack_pointer();
     Step const& last = m_steps[m_step_count - 1];
     if (m_step_count > 1 && m_steps[m_step_count - 2].insn.info->operation == Operation::sti)
         emit_poll_behind(last);
     count(Counter::fall_through);
+    leave_plan();
     emit_edge(rip_behind(last), false);
 }
 
@@ -487,23 +496,25 @@ void Translator::emit_late(Late const& late)
         copy_trap_points(late.body_begin, late.body_end);
         m_asm.bytes(late.body_begin, static_cast<unsigned>(late.body_end - late.body_begin));
         // SAFETY: records lie below 2 GiB.
-        m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site));
+        m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(late.site));
         return jump_to_thunk(m_thunks.commit);
     case Late::Kind::stack:
         return emit_stack_miss(late.operand, late.site);
     case Late::Kind::access:
-        m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.site)); // SAFETY: as above
+        m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(late.site)); // SAFETY: as above
         return jump_to_thunk(late.segmented ? m_thunks.access_segmented : m_thunks.access);
     case Late::Kind::edge:
         late.edge->stub = m_asm.position();
-        m_asm.mov_imm(scratch_b, reinterpret_cast<std::uintptr_t>(late.edge)); // SAFETY: as above
+        m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(late.edge)); // SAFETY: as above
         return jump_to_thunk(late.edge->flags_in_memory ? m_thunks.link_memory : m_thunks.link_host);
     case Late::Kind::poll:
+        m_plan = late.plan;
         count(Counter::poll);
+        leave_plan();
         emit_set_rip(m_rip);
         return jump_to_thunk(m_thunks.dispatch_memory);
     case Late::Kind::tail: // looks the second page up again, and comes back or finds other code
-        m_asm.mov_imm(address_register, m_rip);
+        m_asm.mov_imm(m_plan.address, m_rip);
         return jump_to_thunk(m_thunks.jump_miss);
     case Late::Kind::refill:
         return emit_refill(late);
@@ -516,15 +527,15 @@ void Translator::emit_set_rip(u64 rip)
 {
     if (static_cast<u64>(static_cast<i64>(static_cast<i32>(rip))) == rip)
         return m_asm.gs_store_imm(rip_offset(), static_cast<i32>(rip));
-    m_asm.mov_imm(scratch_b, rip);
-    m_asm.gs_store(true, rip_offset(), scratch_b);
+    m_asm.mov_imm(m_plan.b, rip);
+    m_asm.gs_store(true, rip_offset(), m_plan.b);
 }
 
 void Translator::note_trap_point(Step const& step, u8* begin)
 {
     if (m_trap_count == std::size(m_traps))
         return;
-    m_traps[m_trap_count++] = { static_cast<u32>(begin - m_block->code_begin), static_cast<u32>(here() - m_block->code_begin), step.offset, step.insn.length, m_flags_in == FlagsIn::memory };
+    m_traps[m_trap_count++] = { static_cast<u32>(begin - m_block->code_begin), static_cast<u32>(here() - m_block->code_begin), step.offset, step.insn.length, m_flags_in == FlagsIn::memory, m_plan.in_memory };
 }
 
 // Code that stands a second time, from here on, may trap there as well.
@@ -558,10 +569,14 @@ Outcome Translator::translate(u64 physical, ModeBits mode, Block*& block)
     m_late_count = m_trap_count = 0;
     m_ended = false;
     m_addend_slot = no_slot;
+    m_plan = m_hot_plan = {};
+    m_stack_pending = 0;
+    m_loop_head = nullptr;
     std::fill(std::begin(m_needs_copy), std::end(m_needs_copy), false);
     STEP(decode_block());
     find_liveness();
     m_hot = m_block->hot = can_be_hot(mode) && m_cache.is_hot(physical, m_rip, mode);
+    choose_plan();
     find_groups();
     emit_block();
     ASSERT(!m_asm.overflowed(), "a block's code fits its space");

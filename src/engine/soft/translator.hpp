@@ -24,6 +24,15 @@ private:
     static constexpr unsigned most_instructions = 64;
 
     enum class FlagsIn : u8 { host, memory };
+    // Which three of the guest's registers are in memory, so that the host's of the same names are free. Between blocks, and in all code but the
+    // hot one's own, they are R13-R15.
+    struct RegisterPlan {
+        u16 in_memory = 0xe000;
+        HostRegister a = scratch_a, address = address_register, b = scratch_b;
+        bool usual() const { return in_memory == 0xe000; }
+    };
+    // What becomes of the address register when the plan changes.
+    enum class AddressRegister : u8 { lost, kept };
     struct Late;
     struct Step {
         x86::Instruction insn;
@@ -50,6 +59,7 @@ private:
     void emit_late_code();
     void emit_late(Late const&);
     void emit_steps(unsigned first);
+    bool spilled(u8 reg) const { return reg < 16 && (m_plan.in_memory >> reg & 1); }
     void emit_call(Step const&, Execute, bool last);
     void emit_set_rip(u64 rip);
 
@@ -89,6 +99,7 @@ private:
         bool writes;
         bool constant;       // the address is known; otherwise relative to a register
         bool checked;        // its check has been emitted
+        u8 members;
         u16 root;            // which value the offsets are relative to
         u8 region;           // no call of ours between its members
         i64 begin, end;      // offsets from that value that are accessed
@@ -103,6 +114,12 @@ private:
         bool writes;
     };
     struct Roots;
+    void choose_plan();
+    bool loops_to_itself() const;
+    void enter_plan(RegisterPlan const&, AddressRegister = AddressRegister::lost);
+    void leave_plan(AddressRegister = AddressRegister::lost);
+    void settle_stack_pointer();
+    bool minds_stack_pointer(Step const&) const;
     void find_groups();
     bool candidate(Step const&, Candidate&) const;
     void join_group(unsigned step, Candidate const&, Roots const&);
@@ -114,10 +131,12 @@ private:
     void emit_careful_copy();
 
     // translate_copy.cpp: instructions that the host runs
+    static bool may_trap(x86::Instruction const&); // may the host raise an exception of the guest's?
     void emit_copy(Step const&);
     void emit_copy_register_form(Step const&);
     void emit_copy_memory_form(Step const&);
     void emit_copy_body(Step const&, HostMemory);
+    HostRegister free_scratch(HostMemory where, HostRegister taken) const;
     void emit_bit_test_memory(Step const&);
     void emit_move_offset(Step const&);
     void emit_exchange_accumulator(Step const&);
@@ -149,19 +168,20 @@ private:
     void emit_pop(Step const&);
     void emit_leave(Step const&);
     void emit_push_return(u64 rip, unsigned width);
+    void emit_store_return(HostMemory where, u64 rip, unsigned width);
     void emit_stack_adjust(i32 amount);
-    void emit_read_target(Step const&); // -> cpu.scratch[0]
+    void emit_read_target(Step const&); // -> address register
     Reference emit_stack_access(i32 displacement, unsigned width, Access, bool ends_instruction = true);
     void emit_count_branch(Step const&, u64 target);
     void emit_indirect_tail(Step const&, i32 stack_adjustment); // target in r14
     void emit_edge(u64 target, bool conditional, Condition condition = Condition::overflow);
     void emit_fall_through();
 
-    // When a profile is made: generated code counts. Flags stay; r13 does not.
+    // When a profile is made: generated code counts. Flags stay; the first scratch register does not.
     void count(Counter counter)
     {
         if (m_cpu.profile)
-            emit_count(m_asm, counter, scratch_a);
+            emit_count(m_asm, counter, m_plan.a);
     }
 
     // flags
@@ -194,6 +214,7 @@ private:
         u8 step = 0;
         FlagsIn flags_in = FlagsIn::host;
         i8 group = -1;
+        RegisterPlan plan {};
     };
 
     void note_check(JumpSite from, Late::Kind, Step const&, MemoryOperand const&, u16 slot);
@@ -233,6 +254,11 @@ private:
     unsigned m_group_count = 0;
     static constexpr u16 no_slot = 0xffff;
     u16 m_addend_slot = no_slot; // whose addend r15 holds
+    RegisterPlan m_plan;         // in force where code is emitted now
+    RegisterPlan m_hot_plan;     // of the block's hot code
+    u16 m_written = 0;           // registers that the block changes
+    i32 m_stack_pending = 0;     // what the stack pointer still has to be moved by
+    u8* m_loop_head = nullptr;   // writable view: where a block that jumps to itself goes on, without leaving the plan
     bool m_needs_copy[most_instructions];
     u8* m_copy_label[most_instructions]; // writable view: where the careful copy begins the instruction
     FlagsIn m_copy_flags[most_instructions];
