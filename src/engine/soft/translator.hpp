@@ -113,6 +113,8 @@ private:
         u16 size;
         bool writes;
     };
+    static bool fits32(i64 value) { return value == static_cast<i32>(value); }
+    static bool stays_in_generated_code(x86::Instruction const&); // its code calls nothing, and changes no more than registers and memory
     struct Roots;
     void choose_plan();
     bool loops_to_itself() const;

@@ -1,0 +1,239 @@
+// Which accesses of a hot block are to neighbouring addresses: the same register, or another that is known to differ from it by a constant,
+// and displacements close to each other. They share one check (translate_hot.cpp).
+#include <algorithm>
+
+#include "engine/soft/translator.hpp"
+
+namespace anyhyve::soft {
+
+using x86::MemoryAccess;
+using x86::Operation;
+using x86::Segment;
+
+namespace {
+
+constexpr u8 no_base = 0xff;
+constexpr i64 most_span = 256; // accesses further apart are checked apart
+constexpr u64 page_mask = ~u64 { 0xfff };
+
+bool accesses_operand(x86::Instruction const& insn)
+{
+    return insn.has_memory && insn.info->memory != MemoryAccess::none;
+}
+
+// ADD and SUB of an immediate, INC, DEC, on a 64-bit register: by how much.
+bool adds_constant(x86::Instruction const& insn, i64& amount)
+{
+    if (insn.has_memory || insn.operand_size != 8 || insn.encoding != x86::Encoding::legacy || insn.map != x86::OpcodeMap::primary)
+        return false;
+    unsigned const extension = insn.modrm >> 3 & 7;
+    if (insn.opcode == 0x81 || insn.opcode == 0x83) {
+        amount = extension == 5 ? -static_cast<i64>(insn.immediate) : static_cast<i64>(insn.immediate);
+        return extension == 0 || extension == 5;
+    }
+    if (insn.opcode == 0xff) {
+        amount = extension == 0 ? 1 : -1;
+        return extension <= 1;
+    }
+    return false;
+}
+
+// MOV of one 64-bit register to another.
+bool copies_register(x86::Instruction const& insn, u8& to, u8& from)
+{
+    if (insn.has_memory || insn.operand_size != 8 || insn.encoding != x86::Encoding::legacy || insn.map != x86::OpcodeMap::primary)
+        return false;
+    to = insn.opcode == 0x89 ? insn.rm : insn.reg;
+    from = insn.opcode == 0x89 ? insn.reg : insn.rm;
+    return insn.opcode == 0x89 || insn.opcode == 0x8b;
+}
+
+} // namespace
+
+// Steps whose code calls nothing and changes no more than registers and memory.
+bool Translator::stays_in_generated_code(x86::Instruction const& insn)
+{
+    switch (insn.info->operation) {
+    case Operation::copy:
+    case Operation::nop:
+    case Operation::lea:
+    case Operation::push:
+    case Operation::push_immediate:
+    case Operation::pop:
+    case Operation::leave:
+    case Operation::exchange_accumulator:
+    case Operation::move_offset:
+    case Operation::bit_test_memory:
+    case Operation::jump_conditional:
+    case Operation::jump_relative:
+    case Operation::jump_indirect:
+    case Operation::call_relative:
+    case Operation::call_indirect:
+    case Operation::return_near:
+        return true;
+    default:
+        return false;
+    }
+}
+
+// Which registers are known to differ by a constant: the same root, each at its offset from it.
+struct Translator::Roots {
+    static constexpr u16 constant = 0xffff;
+    u16 root[16];
+    i64 offset[16];
+    u16 next = 16;
+    u8 region = 0; // changes where the runtime is called
+
+    Roots()
+    {
+        for (u16 i = 0; i < 16; ++i) {
+            root[i] = i;
+            offset[i] = 0;
+        }
+    }
+    void forget(unsigned reg)
+    {
+        root[reg] = next++;
+        offset[reg] = 0;
+    }
+    void set(unsigned to, unsigned from, i64 distance)
+    {
+        root[to] = root[from];
+        offset[to] = offset[from] + distance;
+    }
+    void forget_written(x86::Instruction const& insn)
+    {
+        u16 const written = x86::general_registers(insn).written;
+        for (unsigned i = 0; i < 16; ++i) {
+            if (written >> i & 1)
+                forget(i);
+        }
+    }
+    void pass(x86::Instruction const&);
+};
+
+// What the instruction does to the registers.
+void Translator::Roots::pass(x86::Instruction const& insn)
+{
+    i64 const width = insn.operand_size;
+    i64 amount = 0;
+    u8 to = 0, from = 0;
+    if (!stays_in_generated_code(insn)) {
+        for (unsigned i = 0; i < 16; ++i)
+            forget(i);
+        ++region;
+        return;
+    }
+    switch (insn.info->operation) {
+    case Operation::push:
+    case Operation::push_immediate:
+        offset[x86::rsp] -= width;
+        return;
+    case Operation::pop:
+        offset[x86::rsp] += width;
+        if (!insn.has_memory)
+            forget(insn.rm);
+        return;
+    case Operation::leave:
+        set(x86::rsp, x86::rbp, width);
+        forget(x86::rbp);
+        return;
+    case Operation::lea:
+        if (insn.operand_size == 8 && insn.address_size == 8 && insn.base < 16 && insn.index == no_base && insn.segment != Segment::fs && insn.segment != Segment::gs)
+            return set(insn.reg, insn.base, insn.displacement);
+        return forget(insn.reg);
+    case Operation::copy:
+        if (adds_constant(insn, amount)) {
+            offset[insn.rm] += amount;
+            return;
+        }
+        if (copies_register(insn, to, from))
+            return set(to, from, 0);
+        return forget_written(insn);
+    default:
+        return forget_written(insn);
+    }
+}
+
+bool Translator::candidate(Step const& step, Candidate& found) const
+{
+    auto const& insn = step.insn;
+    auto const operation = insn.info->operation;
+    u16 const width = insn.operand_size;
+    if (accesses_operand(insn)) {
+        bool const copied = operation == Operation::copy;
+        if (!copied && operation != Operation::push && operation != Operation::call_indirect && operation != Operation::jump_indirect)
+            return false;
+        u16 const size = copied ? insn.memory_size : width;
+        bool const masked = insn.info->masked || insn.evex_aaa != 0 || insn.info->vsib;
+        if (insn.segment == Segment::fs || insn.segment == Segment::gs || insn.address_size != 8 || insn.index != no_base || masked || size == 0 || size > 64)
+            return false;
+        found = { .base = insn.base, .displacement = insn.displacement, .size = size,
+            .writes = copied && (insn.info->memory == MemoryAccess::write || insn.info->memory == MemoryAccess::read_write) };
+        if (insn.base == no_base && insn.rip_relative)
+            found.displacement += static_cast<i64>(rip_behind(step));
+        return !spilled(insn.base) && (insn.base != no_base || (static_cast<u64>(found.displacement) & 0xfff) + size <= 0x1000);
+    }
+    switch (operation) {
+    case Operation::push:
+    case Operation::push_immediate:
+    case Operation::call_relative:
+    case Operation::call_indirect:
+        found = { .base = x86::rsp, .displacement = -i64 { width }, .size = width, .writes = true };
+        return true;
+    case Operation::pop:
+    case Operation::return_near:
+        found = { .base = x86::rsp, .displacement = 0, .size = width, .writes = false };
+        return !insn.has_memory;
+    case Operation::leave:
+        found = { .base = x86::rbp, .displacement = 0, .size = width, .writes = false };
+        return true;
+    default:
+        return false;
+    }
+}
+
+void Translator::join_group(unsigned step, Candidate const& access, Roots const& roots)
+{
+    bool const constant = access.base == no_base;
+    u16 const root = constant ? Roots::constant : roots.root[access.base];
+    i64 const offset = constant ? 0 : roots.offset[access.base];
+    i64 const begin = offset + access.displacement, end = begin + access.size;
+    for (unsigned i = m_group_count; i-- > 0;) {
+        Group& group = m_groups[i];
+        if (group.root != root || group.region != roots.region)
+            continue;
+        i64 const first = std::min(begin, group.begin), behind = std::max(end, group.end);
+        bool const near = constant ? (static_cast<u64>(first) & page_mask) == (static_cast<u64>(behind - 1) & page_mask) : behind - first <= most_span && fits32(first - group.first_offset);
+        if (!near)
+            continue;
+        group.begin = first;
+        group.end = behind;
+        group.writes |= access.writes;
+        ++group.members;
+        m_steps[step].group = static_cast<i8>(i);
+        return;
+    }
+    if (m_group_count == most_groups || (!constant && !fits32(access.displacement)))
+        return;
+    m_groups[m_group_count] = { .writes = access.writes, .constant = constant, .checked = false, .members = 1, .root = root, .region = roots.region, .begin = begin, .end = end,
+        .first_offset = offset, .first_base = access.base, .slot = no_slot };
+    m_steps[step].group = static_cast<i8>(m_group_count++);
+}
+
+void Translator::find_groups()
+{
+    m_group_count = 0;
+    m_plan = m_hot_plan; // for which registers are at hand
+    Roots roots;
+    for (unsigned i = 0; i < m_step_count; ++i) {
+        m_steps[i].group = -1;
+        Candidate access {};
+        if (m_hot && is64() && candidate(m_steps[i], access))
+            join_group(i, access, roots);
+        roots.pass(m_steps[i].insn);
+    }
+    m_plan = {};
+}
+
+} // namespace anyhyve::soft

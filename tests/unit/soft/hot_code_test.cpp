@@ -1,0 +1,112 @@
+// Loops that run long enough to be found hot: they must come to the same end as they would have.
+#include <algorithm>
+
+#include "guest_machine.hpp"
+
+namespace anyhyve::soft::testing {
+namespace {
+
+using namespace x86;
+
+u64 statistic(Vcpu const& vcpu, std::string const& name)
+{
+    auto const list = vcpu.statistics();
+    auto const found = std::find_if(list.begin(), list.end(), [&](Statistic const& one) { return one.name == name; });
+    return found == list.end() ? 0 : found->value;
+}
+
+class HotCode : public ::testing::Test {
+protected:
+    void expect_hot() { EXPECT_GT(statistic(*m.vcpu, "blocks found hot"), 0u); }
+
+    GuestMachine m;
+    static constexpr u64 many = 20'000'000;
+};
+
+TEST_F(HotCode, ReadsAcrossPages)
+{
+    constexpr u64 size = 64 * KiB, rounds = 400;
+    u64 expected = 0;
+    for (u64 i = 0; i < size + 8; ++i)
+        m.put<u8>(GuestMachine::data + i, static_cast<u8>(i * 7 + (i >> 8)));
+    for (u64 i = 0; i < size; i += 6)
+        expected += m.get<u32>(GuestMachine::data + i) + u64 { m.get<u32>(GuestMachine::data + i + 4) };
+    auto s = m.long_mode();
+    s.gpr[rsi] = GuestMachine::data;
+    s.gpr[rdi] = GuestMachine::data + (size + 5) / 6 * 6;
+    s.gpr[rdx] = rounds;
+    // O: mov rbx,rsi; L: mov ecx,[rbx]; add rax,rcx; mov ecx,[rbx+4]; add rax,rcx; add rbx,6; cmp rbx,rdi; jne L; sub rdx,1; jne O
+    auto const e = m.run(s, { 0x48, 0x89, 0xf3, 0x8b, 0x0b, 0x48, 0x01, 0xc8, 0x8b, 0x4b, 4, 0x48, 0x01, 0xc8, 0x48, 0x83, 0xc3, 6, 0x48, 0x39, 0xfb, 0x75, 0xec, 0x48, 0x83, 0xea, 1, 0x75, 0xe3 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rax], expected * rounds);
+    expect_hot();
+}
+
+// The block keeps R13-R15 in the host's registers then.
+TEST_F(HotCode, ComputesInR13ToR15)
+{
+    auto s = m.long_mode();
+    s.gpr[rcx] = many;
+    s.gpr[r13] = 5;
+    // L: inc r13; lea r14,[r13+r13]; add r15,r14; sub rcx,1; jne L
+    auto const e = m.run(s, { 0x49, 0xff, 0xc5, 0x4f, 0x8d, 0x74, 0x2d, 0, 0x4d, 0x01, 0xf7, 0x48, 0x83, 0xe9, 1, 0x75, 0xef });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[r13], many + 5);
+    EXPECT_EQ(e.gpr[r14], 2 * (many + 5));
+    EXPECT_EQ(e.gpr[r15], many * (many + 1) + 10 * many);
+    expect_hot();
+}
+
+// An exception in the middle finds all registers where they belong.
+TEST_F(HotCode, FaultsWithItsRegistersInPlace)
+{
+    constexpr u64 divisors = 3'000'000, dividend = 1'000'000'007;
+    u64 expected = 0;
+    for (u64 i = divisors; i != 0; --i)
+        expected += dividend / i;
+    auto s = m.long_mode();
+    s.gpr[rsi] = 1;
+    s.gpr[r13] = divisors;
+    s.gpr[r14] = dividend;
+    s.idtr = { 0, 0 };
+    // L: mov rax,r14; xor edx,edx; div r13; add r15,rax; sub r13,1; test rsi,rsi; jne L
+    auto const e = m.run(s, { 0x4c, 0x89, 0xf0, 0x31, 0xd2, 0x49, 0xf7, 0xf5, 0x49, 0x01, 0xc7, 0x49, 0x83, 0xed, 1, 0x48, 0x85, 0xf6, 0x75, 0xec });
+    EXPECT_EQ(m.last_exit, RunExit::triple_fault);
+    EXPECT_EQ(e.gpr[r13], 0u);
+    EXPECT_EQ(e.gpr[r14], dividend);
+    EXPECT_EQ(e.gpr[r15], expected);
+    EXPECT_EQ(e.gpr[rax], dividend);
+    expect_hot();
+}
+
+TEST_F(HotCode, PushesAndPops)
+{
+    auto s = m.long_mode();
+    s.gpr[rcx] = many;
+    s.gpr[rsi] = 77;
+    // L: push rsi; push rdi; add rdi,1; pop rax; pop rdx; sub rcx,1; jne L
+    auto const e = m.run(s, { 0x56, 0x57, 0x48, 0x83, 0xc7, 1, 0x58, 0x5a, 0x48, 0x83, 0xe9, 1, 0x75, 0xf2 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rsp], GuestMachine::stack_top);
+    EXPECT_EQ(e.gpr[rdi], many);
+    EXPECT_EQ(e.gpr[rax], many - 1);
+    EXPECT_EQ(e.gpr[rdx], 77u);
+    expect_hot();
+}
+
+// A store into the loop, when it has long been hot, takes effect at once.
+TEST_F(HotCode, SeesItsCodeRewritten)
+{
+    auto s = m.long_mode();
+    s.gpr[rcx] = many;
+    s.gpr[rbx] = GuestMachine::code + 2; // the immediate of the first instruction
+    s.gpr[rsi] = many / 2;
+    // L: add eax,1; cmp rcx,rsi; jne N; mov byte [rbx],3; N: sub rcx,1; jne L
+    auto const e = m.run(s, { 0x83, 0xc0, 1, 0x48, 0x39, 0xf1, 0x75, 3, 0xc6, 0x03, 3, 0x48, 0x83, 0xe9, 1, 0x75, 0xef });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rax], many / 2 + 1 + 3 * (many / 2 - 1));
+    expect_hot();
+}
+
+} // namespace
+} // namespace anyhyve::soft::testing
