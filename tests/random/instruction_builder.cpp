@@ -31,6 +31,9 @@ bool unfit_for_host(Instruction const& insn)
     default:
         break;
     }
+    // The C library's FS stays as it is; segments without a descriptor behave as their maker likes.
+    if (insn.segment_override == Segment::fs || (insn.segment_override == Segment::gs && insn.code_size != CodeSize::bits64))
+        return true;
     // VMMCALL, RDPRU, CLZERO and more, which a hypervisor or the CPU may take although the table does not know them.
     if (insn.map == OpcodeMap::map_0f && insn.opcode == 0x01 && insn.mod == 3 && insn.info->operation == Operation::undefined)
         return true;
@@ -113,16 +116,13 @@ void InstructionBuilder::decode(Encoded& encoded, CodeSize size)
         encoded.insn.length = 0;
 }
 
-bool InstructionBuilder::fit_to_run(Instruction const& insn, CodeSize size) const
+bool InstructionBuilder::fit_to_run(Instruction const& insn) const
 {
     if (insn.length == 0 || unfit_for_host(insn))
         return false;
     if (insn.info->operation != Operation::undefined && !m_cpuid.has(insn.info->feature))
         return false; // hidden from guests, yet the host runs it
-    // The C library's FS stays as it is; segments without a descriptor behave as their maker likes.
-    if (insn.has_memory && insn.segment == Segment::fs)
-        return false;
-    return size == CodeSize::bits64 || insn.segment != Segment::gs;
+    return true;
 }
 
 Encoded InstructionBuilder::sample_from(std::vector<OpcodeForm> const& from, CodeSize size)
@@ -144,7 +144,7 @@ Encoded InstructionBuilder::sample_from(std::vector<OpcodeForm> const& from, Cod
         Encoded encoded;
         std::copy(std::begin(bytes), std::end(bytes), encoded.bytes.begin());
         decode(encoded, size);
-        if (fit_to_run(encoded.insn, size))
+        if (fit_to_run(encoded.insn))
             return encoded;
     }
 }

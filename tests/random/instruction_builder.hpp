@@ -45,7 +45,7 @@ public:
 private:
     std::vector<x86::OpcodeForm> const& forms(x86::CodeSize size) const { return size == x86::CodeSize::bits64 ? m_forms64 : m_forms32; }
     Encoded sample_from(std::vector<x86::OpcodeForm> const&, x86::CodeSize);
-    bool fit_to_run(x86::Instruction const&, x86::CodeSize) const;
+    bool fit_to_run(x86::Instruction const&) const;
 
     Random& m_random;
     soft::Cpuid const& m_cpuid;

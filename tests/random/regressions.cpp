@@ -53,6 +53,9 @@ std::vector<Regression> const& regressions()
         { "a misaligned ENTER with AC", 64, { 0xc8, 0x10, 0x00, 0x03 }, { { rsp, 0x20000804 }, { rbp, 0x20000900 } }, { .flags = 0x40202 } },
         { "a jump to the last address there is", 64, { 0xff, 0xe0 }, { { rax, 0xffffffffffffffff } } },
         { "a return to the last address there is", 64, { 0x48, 0x83, 0xc8, 0xff, 0x50, 0xc3 }, { { rsp, 0x20000800 } } },
+        { "ENTER reads what it has pushed", 64, { 0xc8, 0xb8, 0x01, 0x14 }, { { rsp, 0x20004940 }, { rbp, 0x200049c0 } } },
+        { "ENTER reads parts of what it has pushed", 64, { 0xc8, 0x10, 0x00, 0x14 }, { { rsp, 0x20004940 }, { rbp, 0x20004953 } } },
+        { "ENTER of 16 bits reads what it has pushed", 32, { 0x66, 0xc8, 0x10, 0x00, 0x1f }, { { rsp, 0x20004940 }, { rbp, 0x20004949 } } },
     };
     return list;
 }

@@ -146,6 +146,20 @@ Outcome execute_pop_all(Cpu& cpu, Instruction const& insn)
     return Outcome::next;
 }
 
+// Memory at `address` was read before the pushes were written: the bytes of it that some of them have changed. Bytes below `top` were pushed.
+static u64 with_pushed(u64 value, u64 address, u64 top, u64 mask, u64 const* pushed, unsigned count, unsigned size)
+{
+    for (unsigned i = 0; i < size; i++) {
+        u64 const below = (top - 1 - address - i) & mask;
+        if (below >= u64 { count } * size)
+            continue;
+        unsigned const from = (size - 1 - static_cast<unsigned>(below % size)) * 8;
+        u64 const byte = pushed[below / size] >> from & 0xff;
+        value = (value & ~(u64 { 0xff } << i * 8)) | byte << i * 8;
+    }
+    return value;
+}
+
 Outcome execute_enter(Cpu& cpu, Instruction const& insn)
 {
     unsigned const size = operand_size(cpu, insn), width = stack_width(cpu), level = insn.immediate2 & 31;
@@ -157,14 +171,17 @@ Outcome execute_enter(Cpu& cpu, Instruction const& insn)
         return cpu.mmu->probe(linear, size, Access::write);
     };
     StackFrame frame(size);
+    u64 pushed_values[32];
     STEP(probe_push(0));
-    frame.push(cpu.gpr[x86::rbp]);
+    frame.push(pushed_values[0] = cpu.gpr[x86::rbp]);
     u64 const new_frame = (cpu.gpr[x86::rsp] - size) & mask;
     for (unsigned i = 1; i < level; i++) {
+        u64 const from = (cpu.gpr[x86::rbp] - i * size) & mask;
         u64 outer = 0;
-        STEP(cpu.mmu->read_segment(Segment::ss, (cpu.gpr[x86::rbp] - i * size) & mask, &outer, size));
+        STEP(cpu.mmu->read_segment(Segment::ss, from, &outer, size));
         STEP(probe_push(i));
-        frame.push(outer);
+        outer = with_pushed(outer, from, cpu.gpr[x86::rsp], mask, pushed_values, i, size);
+        frame.push(pushed_values[i] = outer);
     }
     if (level > 0)
         frame.push(new_frame);
