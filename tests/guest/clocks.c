@@ -88,7 +88,7 @@ static uint64_t read_rtc_edge(uint64_t *second)
 	return at;
 }
 
-/* A counter of `bits` that is read often enough not to be lost count of. */
+/* A counter that starts over behind `mask`. How often it did since it was last read, the TSC tells: a guest may have to wait for seconds. */
 struct counter {
 	const char *name;
 	uint64_t (*read)(void);
@@ -103,8 +103,12 @@ static void follow(struct counter *c)
 
 	if (!c->first_tsc)
 		c->first_tsc = at;
-	else
-		c->total += (value - c->last) & c->mask;
+	else {
+		double expected = (at - c->last_tsc) / tsc_hertz * c->hertz;
+		uint64_t part = (value - c->last) & c->mask;
+		double rounds = (expected - part) / (c->mask + 1.0) + 0.5;
+		c->total += part + (rounds >= 1 && c->mask != UINT64_MAX ? (uint64_t)rounds * (c->mask + 1) : 0);
+	}
 	c->last = value;
 	c->last_tsc = at;
 }

@@ -2,6 +2,7 @@
 import hashlib
 import os
 import re
+import time
 
 from check_shell import PROMPT, Failure
 
@@ -35,9 +36,9 @@ def shell(machine):
     console = begin(machine)
     if machine.root == 'disk':
         require('/dev/vda on / type ext4' in console.run('mount'), 'the root file system is not the virtio disk')
-    before = float(console.run('cut -d" " -f1 /proc/uptime'))
+    before = uptime(console)
     console.run('sleep 1')
-    slept = float(console.run('cut -d" " -f1 /proc/uptime')) - before
+    slept = uptime(console) - before
     require(slept >= 1, f'"sleep 1" took {slept:.2f} s of the guest\'s time')
     machine.power_off()
 
@@ -80,6 +81,30 @@ def load_run_inspect(machine):
     require(machine.bhyvectl('--get-rip') == 'rip[0]\t0x0000000000123456\n', '--get-rip does not show what --set-rip has set')
     machine.bhyvectl('--destroy')
     require(machine.machines() == [], 'the machine is still there after --destroy')
+
+
+def uptime(console):
+    return float(console.run('cut -d" " -f1 /proc/uptime'))
+
+
+def pause(machine):
+    """Time stands while the machine does; and one virtual CPU may stand while the other goes on."""
+    console = begin(machine)
+    for _ in range(3):
+        before = uptime(console)
+        machine.bhyvectl('--pause')
+        time.sleep(5)
+        machine.bhyvectl('--resume')
+        passed = uptime(console) - before
+        require(passed < 4, f'{passed:.2f} s of the guest\'s time passed while it was paused for 5 s')
+    for cpu in range(machine.cpus):
+        machine.bhyvectl(f'--cpu={cpu}', '--hold')
+        time.sleep(0.5)
+        require(machine.bhyvectl('--get-debug-cpus') == f'debug cpus\t{cpu}\n', f'virtual CPU {cpu} is not held')
+        machine.bhyvectl(f'--cpu={cpu}', '--release')
+        console.run('sleep 0.1')
+    require(clock_source(console) == 'tsc', 'the clock source is not the TSC any more')
+    machine.power_off()
 
 
 def checksum(path, size):
