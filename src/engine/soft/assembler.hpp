@@ -235,6 +235,7 @@ public:
     // --- control flow ---
     void jump_register(HostRegister reg) { rex(false, 0, 0, reg); byte(0xff); modrm(3, 4, reg); }
     void call_register(HostRegister reg) { rex(false, 0, 0, reg); byte(0xff); modrm(3, 2, reg); }
+    void jump_if_rcx_zero(i8 distance) { byte(0xe3); byte(static_cast<u8>(distance)); }
     void jump(u8 const* target)
     {
         byte(0xe9);

@@ -282,7 +282,7 @@ void Translator::emit_entry()
 {
     bool const poll = polls();
     bool const guard_tail = m_block->crosses_page && mode::linkable(m_mode);
-    bool const start_in_memory = m_live_in != 0 && (poll || guard_tail || begins_with_clobber());
+    bool const start_in_memory = starts_in_memory();
     m_flags_in = start_in_memory ? FlagsIn::memory : FlagsIn::host;
     m_block->code_begin = here();
     if (m_live_in == 0) {
@@ -301,11 +301,28 @@ void Translator::emit_entry()
     enter_plan(m_hot_plan);
     if (!poll)
         return;
-    // Going round within the block, flags are dead where it begins.
-    if (m_hot && m_live_in == 0)
+    // Going round within the block, flags are dead or in the host where it begins.
+    if (m_hot && !start_in_memory)
         m_loop_head = m_asm.position();
+    if (m_live_in != 0 && !start_in_memory)
+        return emit_poll_keeping_flags();
     m_asm.gs_compare_imm8(false, poll_offset(), 0);
-    m_late[m_late_count++] = { .kind = Late::Kind::poll, .from = m_asm.jump_forward(Condition::not_equal), .plan = m_plan };
+    m_late[m_late_count++] = { .kind = Late::Kind::poll, .from = m_asm.jump_forward(Condition::not_equal), .flags_in = FlagsIn::memory, .plan = m_plan };
+}
+
+// JRCXZ looks at no flags and changes none.
+void Translator::emit_poll_keeping_flags()
+{
+    m_asm.mov(m_plan.a, x86::rcx);
+    m_asm.gs_load(false, x86::rcx, poll_offset());
+    m_asm.jump_if_rcx_zero(5);
+    m_late[m_late_count++] = { .kind = Late::Kind::poll, .from = m_asm.jump_forward(), .flags_in = FlagsIn::host, .plan = m_plan };
+    m_asm.mov(x86::rcx, m_plan.a);
+}
+
+bool Translator::starts_in_memory() const
+{
+    return m_live_in != 0 && ((m_block->crosses_page && mode::linkable(m_mode)) || begins_with_clobber());
 }
 
 // A block whose last instruction ends in the next page runs only while that page lies where it was translated from.
@@ -509,10 +526,12 @@ void Translator::emit_late(Late const& late)
         return jump_to_thunk(late.edge->flags_in_memory ? m_thunks.link_memory : m_thunks.link_host);
     case Late::Kind::poll:
         m_plan = late.plan;
+        if (late.flags_in == FlagsIn::host)
+            m_asm.mov(x86::rcx, m_plan.a);
         count(Counter::poll);
         leave_plan();
         emit_set_rip(m_rip);
-        return jump_to_thunk(m_thunks.dispatch_memory);
+        return jump_to_thunk(late.flags_in == FlagsIn::host ? m_thunks.dispatch_host : m_thunks.dispatch_memory);
     case Late::Kind::tail: // looks the second page up again, and comes back or finds other code
         m_asm.mov_imm(m_plan.address, m_rip);
         return jump_to_thunk(m_thunks.jump_miss);

@@ -52,6 +52,8 @@ private:
     void emit_block();
     void emit_entry();
     void emit_tail_guard();
+    void emit_poll_keeping_flags();
+    bool starts_in_memory() const;
     void emit_step(Step const&);
     bool polls() const;
     bool begins_with_clobber() const;
