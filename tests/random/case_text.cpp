@@ -126,8 +126,8 @@ static bool at_canonical_edge(Case const& c, Outcome const& native, x86::Instruc
 }
 
 // Where the CPU has a choice: which operand of CMPS it reads first; whether MASKMOVDQU with nothing chosen looks at the address; #AC of EVEX
-// vectors; what a CALL or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that is not canonical is fine when it is so with
-// the segment's base.
+// vectors; what a CALL or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that
+// is not canonical is fine when it is so with the segment's base.
 static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner)
 {
     using x86::Operation;
@@ -139,16 +139,17 @@ static bool may_differ(Case const& c, Outcome const& native, Outcome const& engi
         if (engine.vector != x86::vector::alignment_check)
             return false;
         auto const other = instruction_at(c, runner, engine.rip);
-        return other.encoding == x86::Encoding::evex || other.info->vsib || other.info->operation == Operation::mask_move;
+        return other.encoding == x86::Encoding::evex || other.info->operation == Operation::mask_move;
     }
     if (at_canonical_edge(c, native, insn) || (insn.segment == x86::Segment::gs && (native.vector == 12 || native.vector == 13)))
         return true;
-    if (insn.encoding == x86::Encoding::evex && native.vector != engine.vector && (engine_faults || native.vector == 17))
+    bool const same = native.vector == engine.vector && native.rip == engine.rip;
+    if (insn.encoding == x86::Encoding::evex && !same && (engine_faults || native.vector == 17))
         return true;
     switch (insn.info->operation) {
     case Operation::string_compare: return engine_faults;
     case Operation::mask_move: return true;
-    case Operation::pop_all: return native.vector == engine.vector && native.rip == engine.rip;
+    case Operation::pop_all: return same;
     case Operation::enter: return native.vector == engine.vector;
     case Operation::call_indirect: return native.vector == x86::vector::general_protection && native.rip == engine.rip;
     default: return false;
