@@ -75,7 +75,6 @@ Outcome execute_daa(Cpu&, x86::Instruction const&);
 Outcome execute_das(Cpu&, x86::Instruction const&);
 Outcome execute_bound(Cpu&, x86::Instruction const&);
 Outcome execute_salc(Cpu&, x86::Instruction const&);
-Outcome execute_inc_dec_short(Cpu&, x86::Instruction const&);
 Outcome execute_xlat(Cpu&, x86::Instruction const&);
 Outcome execute_exchange_accumulator(Cpu&, x86::Instruction const&);
 

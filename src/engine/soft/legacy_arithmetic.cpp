@@ -129,18 +129,6 @@ Outcome execute_salc(Cpu& cpu, Instruction const&)
     return Outcome::next;
 }
 
-Outcome execute_inc_dec_short(Cpu& cpu, Instruction const& instruction)
-{
-    unsigned const number = instruction.opcode & 7, width = instruction.operand_size;
-    bool const decrement = (instruction.opcode & 8) != 0;
-    u64 const before = cpu.reg(number, width);
-    Sum const sum = decrement ? subtract(before, 1, width) : add(before, 1, width);
-    u64 const half_carry = (before ^ sum.value) & 0x10 ? rflags::af : 0;
-    cpu.set_reg(number, width, sum.value);
-    set_arithmetic(cpu, (cpu.rflags & rflags::cf) | result_flags(sum.value, width) | sum.overflow | half_carry);
-    return Outcome::next;
-}
-
 Outcome execute_xlat(Cpu& cpu, Instruction const& instruction)
 {
     u64 const offset = (cpu.gpr[rbx] + cpu.reg(rax, 1)) & mask_of_bytes(instruction.address_size);

@@ -120,7 +120,6 @@ Execute execute_function(x86::Operation operation)
     case Operation::das: return execute_das;
     case Operation::bound: return execute_bound;
     case Operation::salc: return execute_salc;
-    case Operation::inc_dec_short: return execute_inc_dec_short;
     case Operation::fxsave: return execute_fxsave;
     case Operation::fxrstor: return execute_fxrstor;
     case Operation::xsave: return execute_xsave;

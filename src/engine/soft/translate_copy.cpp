@@ -367,6 +367,16 @@ void Translator::emit_move_offset(Step const& step)
 }
 
 // XCHG rAX, r: in 64-bit host code 90h with R8 and R13-R15 needs REX, and plain 90h would be NOP.
+// 64-bit code has REX prefixes in their place: the two-byte form.
+void Translator::emit_inc_dec_short(Step const& step)
+{
+    before(step);
+    if (step.insn.operand_size == 2)
+        m_asm.byte(0x66);
+    m_asm.byte(0xff);
+    m_asm.modrm(3, step.insn.opcode & 8 ? 1 : 0, step.insn.opcode & 7);
+}
+
 void Translator::emit_exchange_accumulator(Step const& step)
 {
     auto const& insn = step.insn;

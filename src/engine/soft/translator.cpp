@@ -144,6 +144,7 @@ static bool copied(x86::Instruction const& insn)
     switch (insn.info->operation) {
     case Operation::copy:
     case Operation::exchange_accumulator:
+    case Operation::inc_dec_short:
     case Operation::bit_test_memory:
     case Operation::move_offset:
         return true;
@@ -161,6 +162,7 @@ static u16 flags_read(x86::Instruction const& insn)
     case Operation::loop:
         return insn.info->flags_read;
     case Operation::exchange_accumulator:
+    case Operation::inc_dec_short:
     case Operation::move_offset:
     case Operation::lea:
     case Operation::nop:
@@ -409,6 +411,7 @@ void Translator::emit_step(Step const& step)
     case Operation::bit_test_memory: return emit_bit_test_memory(step);
     case Operation::move_offset: return emit_move_offset(step);
     case Operation::exchange_accumulator: return emit_exchange_accumulator(step);
+    case Operation::inc_dec_short: return emit_inc_dec_short(step);
     case Operation::push: return emit_push(step);
     case Operation::push_immediate: return emit_push(step);
     case Operation::pop: return emit_pop(step);

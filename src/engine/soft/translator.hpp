@@ -144,6 +144,7 @@ private:
     void emit_bit_test_memory(Step const&);
     void emit_move_offset(Step const&);
     void emit_exchange_accumulator(Step const&);
+    void emit_inc_dec_short(Step const&);
     void emit_lea(Step const&);
     void emit_operation(Step const&);
 

@@ -122,28 +122,6 @@ TEST_F(LegacyArithmetic, set_al_on_carry)
     EXPECT_EQ(ax(), 0x1200u);
 }
 
-TEST_F(LegacyArithmetic, short_increments_are_the_hosts)
-{
-    for (u32 const value : { 0u, 1u, 0xfu, 0x10u, 0x7fffu, 0x8000u, 0xffffu, 0x7fffffffu, 0x80000000u, 0xffffffffu }) {
-        for (bool const carry : { false, true }) {
-            cpu.gpr[rbx] = value;
-            cpu.rflags = rflags::fixed | (carry ? rflags::cf : 0);
-            u32 expected = value;
-            u64 flags = 0;
-            asm("incl %0\n\tpushfq\n\tpopq %1" : "+r"(expected), "=r"(flags));
-            EXPECT_EQ(execute({ 0x43 }), Outcome::next);
-            EXPECT_EQ(cpu.gpr[rbx], expected);
-            EXPECT_EQ(cpu.rflags & rflags::arithmetic, (flags & rflags::arithmetic & ~rflags::cf) | (carry ? rflags::cf : 0)) << value;
-            u16 small = static_cast<u16>(value);
-            cpu.gpr[rbx] = value;
-            asm("decw %0\n\tpushfq\n\tpopq %1" : "+r"(small), "=r"(flags));
-            EXPECT_EQ(execute({ 0x66, 0x4b }), Outcome::next);
-            EXPECT_EQ(cpu.gpr[rbx], (value & 0xffff0000) | small);
-            EXPECT_EQ(cpu.rflags & rflags::arithmetic, (flags & rflags::arithmetic & ~rflags::cf) | (carry ? rflags::cf : 0)) << value;
-        }
-    }
-}
-
 TEST_F(LegacyArithmetic, bounds)
 {
     put<i32>(data, -5);

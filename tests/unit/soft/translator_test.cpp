@@ -17,6 +17,27 @@ TEST(Translator, RunsRegisterArithmetic)
     EXPECT_EQ(s.gpr[r15], 61u);
 }
 
+// INC and DEC of one byte are REX prefixes on the host, and leave CF alone.
+TEST(Translator, RunsShortIncrements)
+{
+    GuestMachine m;
+    auto s = m.protected_mode();
+    s.gpr[rcx] = 0x7fffffff;
+    s.gpr[rdx] = 0x1234ffff;
+    s.gpr[rsi] = 1;
+    // stc; inc ecx; seto al; setc ah; mov [0x200000],eax; inc dx; setz bl; setc bh; dec esi; setz al; dec edi; sets ah; setc [0x200004]
+    auto e = m.run(s, { 0xf9, 0x41, 0x0f, 0x90, 0xc0, 0x0f, 0x92, 0xc4, 0xa3, 0, 0, 0x20, 0, 0x66, 0x42, 0x0f, 0x94, 0xc3, 0x0f, 0x92, 0xc7, 0x4e, 0x0f, 0x94, 0xc0,
+                             0x4f, 0x0f, 0x98, 0xc4, 0x0f, 0x92, 0x05, 4, 0, 0x20, 0 });
+    EXPECT_EQ(m.get<u32>(GuestMachine::data) & 0xffff, 0x0101u);
+    EXPECT_EQ(e.gpr[rcx], 0x80000000u);
+    EXPECT_EQ(e.gpr[rdx], 0x12340000u);
+    EXPECT_EQ(e.gpr[rbx] & 0xffff, 0x0101u);
+    EXPECT_EQ(e.gpr[rsi], 0u);
+    EXPECT_EQ(e.gpr[rdi], 0xffffffffu);
+    EXPECT_EQ(e.gpr[rax] & 0xffff, 0x0101u);
+    EXPECT_EQ(m.get<u8>(GuestMachine::data + 4), 1u);
+}
+
 TEST(Translator, LoadsAndStores)
 {
     GuestMachine m;
