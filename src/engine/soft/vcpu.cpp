@@ -96,7 +96,8 @@ bool SoftVcpu::can_wake() const
         return false;
     if ((events & Cpu::event_nmi) && !m_cpu->nmi_blocked)
         return true;
-    return (events & Cpu::event_interrupt) && (m_cpu->rflags & x86::rflags::interrupt);
+    // The event only says "look": HLT ends when there is something to take.
+    return (events & Cpu::event_interrupt) && (m_cpu->rflags & x86::rflags::interrupt) && m_cpu->wires.interrupts->interrupt_pending();
 }
 
 void SoftVcpu::sleep()

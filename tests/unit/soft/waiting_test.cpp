@@ -2,6 +2,9 @@
 #include "engine/soft/crowd.hpp"
 #include "engine/soft/halt_spin.hpp"
 
+#include <chrono>
+#include <thread>
+
 #include "guest_machine.hpp"
 
 namespace anyhyve::soft::testing {
@@ -84,6 +87,26 @@ static u64 statistic(Vcpu const& vcpu, std::string_view name)
             return row.value;
     ADD_FAILURE() << "no statistic " << name;
     return 0;
+}
+
+// HLT waits for an interrupt that is there, not for a signal that there may be one.
+TEST(Halt, EndsOnlyByAnInterrupt)
+{
+    GuestMachine machine;
+    CpuState const start = machine.long_mode();
+    std::thread timer([&machine] {
+        for (int i = 0; i < 20; ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(2));
+            machine.vcpu->interrupt_pending(); // taken back before it was seen
+        }
+        machine.vcpu->kick();
+    });
+    // sti; hlt; mov byte [0x200000],1; cli
+    CpuState const end = machine.run(start, { 0xfb, 0xf4, 0xc6, 0x04, 0x25, 0, 0, 0x20, 0, 1, 0xfa });
+    timer.join();
+    EXPECT_EQ(machine.last_exit, RunExit::kicked);
+    EXPECT_EQ(end.activity, Activity::halted);
+    EXPECT_EQ(machine.get<u8>(GuestMachine::data), 0u);
 }
 
 // mov ecx, 10000; again: pause; dec ecx; jnz again
