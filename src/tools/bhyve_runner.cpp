@@ -29,6 +29,7 @@ Result<int> BhyveRunner::run()
 {
     bool const memory_given = m_variables.has(vm_key::memory_size);
     TRY(machine::set_default_variables(m_variables));
+    TRY(direct_log());
     m_config = TRY(machine::MachineConfig::read(m_variables));
     m_config.memory_given = memory_given;
     m_config.boot = machine::with_absolute_paths(m_config.boot);
@@ -40,6 +41,16 @@ Result<int> BhyveRunner::run()
     auto code = build_and_run(engine);
     finish(code.ok() ? std::optional(code.value()) : std::nullopt);
     return code;
+}
+
+// log.file=PATH
+Result<void> BhyveRunner::direct_log()
+{
+    auto const path = TRY(m_variables.value("log.file"));
+    if (!path)
+        return {};
+    int const code = log::set_file(path->c_str());
+    return code == 0 ? Result<void>() : Error::from_errno(code, *path);
 }
 
 Result<int> BhyveRunner::build_and_run(machine::EngineChoice const& engine)

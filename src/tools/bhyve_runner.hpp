@@ -24,6 +24,7 @@ public:
     Result<int> run();
 
 private:
+    Result<void> direct_log();
     Result<void> take_over_vm();
     Result<void> open_prepared_vm();
     Result<int> build_and_run(machine::EngineChoice const&);

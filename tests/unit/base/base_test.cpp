@@ -2,8 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <chrono>
+#include <fstream>
 #include <memory>
+#include <sstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/assert.hpp"
@@ -129,6 +133,47 @@ TEST(LogTest, lets_a_burst_through_and_then_few)
         allowed += limit.allow();
     EXPECT_GE(allowed, 5);
     EXPECT_LE(allowed, 8); // the loop takes far less than a second
+}
+
+TEST(LogTest, says_how_many_messages_were_dropped)
+{
+    log::RateLimit limit(3, 1000);
+    testing::internal::CaptureStderr();
+    for (int i = 0; i < 50; ++i)
+        log::guest(limit, "odd {}", i);
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    log::guest(limit, "late");
+    log::guest(limit, "later");
+    std::string const text = testing::internal::GetCapturedStderr();
+    EXPECT_NE(text.find("odd 0\nodd 1\nodd 2\n"), std::string::npos);
+    u64 dropped = 0, written = 0;
+    std::istringstream lines(text);
+    for (std::string line; std::getline(lines, line); ++written) {
+        if (auto const at = line.find(" ("); at != std::string::npos)
+            dropped += std::stoull(line.substr(at + 2));
+    }
+    EXPECT_EQ(written + dropped, 52u);
+    EXPECT_GT(dropped, 0u);
+    EXPECT_TRUE(text.ends_with("later\n"));
+}
+
+TEST(LogTest, writes_to_a_file)
+{
+    std::string const path = testing::TempDir() + "anyhyve-log-test";
+    EXPECT_EQ(log::set_file("/nowhere/log"), ENOENT);
+    EXPECT_EXIT(
+        {
+            bool const set = log::set_file(path.c_str()) == 0;
+            log::info("first");
+            log::set_file(path.c_str());
+            log::info("second");
+            std::exit(set ? 0 : 1);
+        },
+        testing::ExitedWithCode(0), "^$");
+    std::ifstream file(path);
+    std::string const text { std::istreambuf_iterator<char>(file), {} };
+    EXPECT_EQ(text, "first\nsecond\n");
+    std::remove(path.c_str());
 }
 
 TEST(AssertDeathTest, says_what_is_broken_and_where)
