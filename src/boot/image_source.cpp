@@ -23,7 +23,8 @@ Result<void> ImageSource::read_into(GuestMemory& memory, u64 offset, u64 length,
     u8* const bytes = memory.range(to, length);
     if (!bytes)
         return make_error(ENOMEM, "{}: {} bytes at {:#x} do not fit in the guest's memory of {} MiB", m_name, length, to.value(), memory.size() / MiB);
-    auto const result = read(offset, std::span(bytes, length));
+    u64 const done = offset <= m_size && length <= m_size - offset ? fill(memory, offset, length, to) : 0;
+    auto const result = read(offset + done, std::span(bytes + done, length - done));
     memory.written(to, length);
     return result;
 }

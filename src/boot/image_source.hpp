@@ -42,6 +42,8 @@ protected:
     ImageSource(std::string name, u64 size) : m_name(std::move(name)), m_size(size) {}
     // [offset, offset+to.size()) is within size().
     virtual Result<void> read_checked(u64 offset, std::span<u8> to) const = 0;
+    // As much of it as can be had faster than by read_checked().
+    virtual u64 fill(GuestMemory&, u64, u64, Gpa) const { return 0; }
 
 private:
     std::string m_name;
@@ -59,6 +61,7 @@ public:
 private:
     FileSource(int file, std::string path, u64 size) : ImageSource(std::move(path), size), m_file(file) {}
     Result<void> read_checked(u64 offset, std::span<u8> to) const override;
+    u64 fill(GuestMemory& memory, u64 offset, u64 length, Gpa to) const override { return memory.fill(to, m_file, offset, length); }
 
     int m_file;
 };

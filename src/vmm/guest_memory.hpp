@@ -58,6 +58,10 @@ public:
     template<typename T>
     bool write_value(Gpa address, T const& value) { return write(address, &value, sizeof value); }
 
+    // Copies from an open file without mapping a page of RAM, which costs more than copying it. Returns how much was copied: up to an end of
+    // the file, or none where the host cannot do it.
+    u64 fill(Gpa address, int file, u64 offset, u64 length);
+
     // After writing through a range() pointer.
     void written(Gpa address, u64 length)
     {
@@ -67,7 +71,7 @@ public:
     void set_watcher(MemoryWatcher* watcher) { m_watcher.store(watcher, std::memory_order_release); }
 
 private:
-    GuestMemory(u8* reservation, u64 reservation_size, u8* base, u64 size);
+    GuestMemory(u8* reservation, u64 reservation_size, u8* base, u64 size, int file);
     u8* high_range(Gpa address, u64 length) const;
 
     u8* m_reservation;
@@ -75,6 +79,7 @@ private:
     u8* m_base;
     u64 m_size;
     u64 m_low_size;
+    int const m_file; // a descriptor of our own; -1: anonymous memory
     std::atomic<MemoryWatcher*> m_watcher { nullptr };
 };
 
