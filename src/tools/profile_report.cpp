@@ -53,8 +53,9 @@ std::string profile_text(Profile const& profile)
         text += section_text(profile.sections[i], profile.detailed && i == 0 ? profile.samples : 0);
     if (!profile.detailed)
         return text + "\nThe machine was started without --profile: there are no samples and no counters of translated code.\n";
+    text += fmt::format("\nSamples: {} while running, {} while halted or waiting\n", profile.samples, profile.samples_waiting);
     if (profile.samples_lost)
-        text += fmt::format("\n{} samples were lost.\n", profile.samples_lost);
+        text += fmt::format("{} samples were lost.\n", profile.samples_lost);
     text += "\nHottest blocks\n";
     for (auto const& code : profile.hottest)
         text += hot_code_text(code, profile.samples);
@@ -64,7 +65,8 @@ std::string profile_text(Profile const& profile)
 void write_profile(JsonWriter& json, Profile const& profile)
 {
     json.boolean("detailed", profile.detailed).number("run_microseconds", profile.run_microseconds).number("halted_microseconds", profile.halted_microseconds);
-    json.number("translation_microseconds", profile.translation_microseconds).number("samples", profile.samples).number("samples_lost", profile.samples_lost);
+    json.number("translation_microseconds", profile.translation_microseconds).number("samples", profile.samples).number("samples_waiting", profile.samples_waiting);
+    json.number("samples_lost", profile.samples_lost);
     json.begin_array("sections");
     for (auto const& section : profile.sections) {
         json.begin_object().text("title", section.title).begin_array("rows");

@@ -42,7 +42,7 @@ HotCode hot_code_of(Json const& row)
 Profile profile_of(Json const& answer)
 {
     Profile profile { .detailed = answer.at("detailed"), .run_microseconds = answer.at("run_microseconds"), .halted_microseconds = answer.at("halted_microseconds"),
-        .translation_microseconds = answer.at("translation_microseconds"), .samples = answer.at("samples"), .samples_lost = answer.at("samples_lost"), .sections = {}, .hottest = {} };
+        .translation_microseconds = answer.at("translation_microseconds"), .samples = answer.at("samples"), .samples_waiting = answer.at("samples_waiting"), .samples_lost = answer.at("samples_lost"), .sections = {}, .hottest = {} };
     for (auto const& section : answer.at("sections")) {
         ProfileSection& added = profile.sections.emplace_back(ProfileSection { section.at("title"), {} });
         for (auto const& row : section.at("rows"))

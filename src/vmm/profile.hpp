@@ -37,7 +37,8 @@ struct Profile {
     u64 run_microseconds = 0;    // of all virtual CPUs together, halted or waiting not included
     u64 halted_microseconds = 0;
     u64 translation_microseconds = 0;
-    u64 samples = 0, samples_lost = 0;
+    u64 samples = 0;             // while running
+    u64 samples_waiting = 0, samples_lost = 0;
     std::vector<ProfileSection> sections;
     std::vector<HotCode> hottest; // most samples first
 };

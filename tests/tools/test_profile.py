@@ -23,7 +23,7 @@ class Profile(ToolTest):
         self.assertRegex(text, r" ms running\n")
         self.assertRegex(text, r"\n +20000000 +loop instruction\n")
         self.assertRegex(text, r"\n +\d+ +out\n")
-        self.assertRegex(text, r"% +200005 kernel32 \(physical 200005\)")
+        self.assertRegex(text, r"% +200005 kernel32(\.hot)? \(physical 200005\)")
         self.assertRegex(text, r"\n +200005  loop 0x200005\n")
 
     def test_without_a_file_it_goes_to_standard_error(self):

@@ -18,7 +18,7 @@ constexpr unsigned most_lines = 64;
 
 constexpr char const* place_names[] = { "passages into and out of translated code", "checks of links to other pages", "memory accesses, slow way",
     "stores by pieces, or to a page with code", "instructions with code of ours", "linking direct jumps", "indirect jumps that missed the jump cache",
-    "finding the next block", "exceptions", "translation", "devices", "waiting, guest halted", "elsewhere" };
+    "finding the next block", "exceptions", "translation", "devices", "", "elsewhere" };
 static_assert(std::size(place_names) == static_cast<unsigned>(Place::count));
 
 constexpr char const* counter_names[] = { "jump", "conditional jump", "conditional jump, not taken", "loop instruction", "call", "indirect jump", "indirect call", "return",
@@ -136,6 +136,23 @@ void report_translation(CodeCache& cache, Profile& profile)
     } });
 }
 
+// Many instructions are called MOV.
+std::string operation_name(x86::OpcodeInfo const& info)
+{
+    using x86::Operation;
+    switch (info.operation) {
+    case Operation::move_to_segment: return "mov to segment register";
+    case Operation::move_from_segment: return "mov from segment register";
+    case Operation::move_to_control: return "mov to control register";
+    case Operation::move_from_control: return "mov from control register";
+    case Operation::move_to_debug: return "mov to debug register";
+    case Operation::move_from_debug: return "mov from debug register";
+    case Operation::push_segment: return "push of segment register";
+    case Operation::pop_segment: return "pop of segment register";
+    default: return info.name;
+    }
+}
+
 } // namespace
 
 void Profiler::report_operations(Profile& profile) const
@@ -147,7 +164,7 @@ void Profiler::report_operations(Profile& profile) const
     for (auto const& cpu : m_cpus) {
         for (auto const& operation : cpu->operations) {
             if (auto const* const info = operation.info.load(std::memory_order_relaxed)) {
-                auto& sum = by_name[info->name];
+                auto& sum = by_name[operation_name(*info)];
                 sum.count += operation.count.load(std::memory_order_relaxed);
                 sum.ticks += operation.ticks.load(std::memory_order_relaxed);
             }
@@ -178,8 +195,12 @@ void Profiler::report_places(Profile& profile) const
             count += cpu->places[i].load(std::memory_order_relaxed);
         section.rows.push_back({ place_names[i], count });
     }
+    u64 const waiting = section.rows[1 + static_cast<unsigned>(Place::waiting)].value;
     for (auto const& row : section.rows)
         profile.samples += row.value;
+    section.rows.erase(section.rows.begin() + 1 + static_cast<unsigned>(Place::waiting));
+    profile.samples -= waiting;
+    profile.samples_waiting = waiting;
     for (auto const& cpu : m_cpus)
         profile.samples_lost += cpu->samples_lost.load(std::memory_order_relaxed);
     sort_rows(section);
