@@ -148,6 +148,7 @@ Execute execute_function(x86::Operation operation)
     case Operation::pop:
     case Operation::push_immediate:
     case Operation::lea:
+    case Operation::inc_dec_short:
     case Operation::move_offset:
     case Operation::bit_test_memory:
     case Operation::count:
