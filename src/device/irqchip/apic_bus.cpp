@@ -62,7 +62,7 @@ void ApicBus::deliver(ApicMessage const& message, LocalApic* sender)
     }
     bool const one_target = message.shorthand == Shorthand::none && message.destination_mode == DestinationMode::physical
         && message.destination != ApicMessage::broadcast;
-    if (one_target) {
+    if (one_target && !m_ids_changed.load(std::memory_order_relaxed)) {
         LocalApic* const target = apic(message.destination);
         if (target && target->hardware_enabled())
             give_to(*target);

@@ -50,6 +50,8 @@ public:
     // For local APICs.
     void broadcast_eoi(u8 vector);
     int acknowledge_external();
+    // Software has given one an ID that is not its number, or another's too: from now on all are asked.
+    void note_changed_id() { m_ids_changed = true; }
 
 private:
     bool matches(LocalApic const&, ApicMessage const&, LocalApic const* sender) const;
@@ -58,6 +60,7 @@ private:
     std::array<LocalApic*, most_apics> m_apics {};
     unsigned m_count = 0;
     std::atomic<unsigned> m_next_winner { 0 };
+    std::atomic<bool> m_ids_changed { false };
     EoiListener* m_eoi_listener = nullptr;
     ExternalInterruptSource* m_external_source = nullptr;
 };

@@ -28,6 +28,7 @@ LocalApic::~LocalApic()
 void LocalApic::reset()
 {
     std::lock_guard const lock(m_mutex);
+    m_xapic_id = m_id;
     m_base = default_base | base_enable | (m_id == 0 ? base_bootstrap : 0);
     m_mode = Mode::xapic;
     reset_registers();
@@ -74,7 +75,7 @@ bool LocalApic::is_addressed_by(u32 destination, DestinationMode destination_mod
     if (destination == ApicMessage::broadcast)
         return true;
     if (destination_mode == DestinationMode::physical)
-        return destination == m_id;
+        return destination == (now == Mode::x2apic ? m_id : m_xapic_id.load(std::memory_order_relaxed));
     u32 const logical = logical_id();
     if (now == Mode::x2apic) // 10.12.10: cluster in the upper half, a member per bit of the lower
         return destination >> 16 == logical >> 16 && (destination & logical & 0xffff) != 0;

@@ -3,7 +3,7 @@
 // Spec: Intel SDM vol. 3A chapter 10; register numbers below are MSR index - 0x800, or MMIO offset / 16.
 // State: the registers, IRR/ISR/TMR, the timer, and the levels of LINT0 and LINT1 (wires: not saved, not reset).
 // Missing: relocation of the page to anywhere but the hole below 4 GiB (such a write to IA32_APIC_BASE is #GP), SMIs (dropped), focus processor,
-//          and an APIC ID that software can change (the ID register is read-only, as on current processors in x2APIC mode).
+//          and an APIC ID that software can change where x2APIC mode is offered (current processors do not let it either).
 // Threads: any; one lock per local APIC. It is never held while something is sent to another one, the IOAPIC or the 8259.
 #pragma once
 
@@ -112,7 +112,7 @@ public:
     void trigger(LvtEntry);
 
     std::string_view state_name() const override { return m_state_name; }
-    u32 state_version() const override { return 1; }
+    u32 state_version() const override { return 2; }
     void save(Encoder&) const override;
     Result<void> restore(Decoder&, u32 version) override;
     void reset() override;
@@ -173,6 +173,7 @@ private:
     std::atomic<u32> m_logical_destination { 0 };
     std::atomic<u32> m_destination_format { 0xffffffff };
     std::atomic<u64> m_base { 0 };
+    std::atomic<u32> m_xapic_id { 0 };
     class LocalApicPages* m_pages = nullptr;
     u32 m_spurious_vector = 0xff;
     VectorSet m_request, m_in_service, m_level;

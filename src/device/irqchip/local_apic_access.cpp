@@ -194,6 +194,7 @@ bool LocalApic::write_base(u64 value)
         evaluate();
     } else {
         reset_registers(); // 10.4.3: turning it off loses its state
+        m_xapic_id = m_id;
     }
     return true;
 }

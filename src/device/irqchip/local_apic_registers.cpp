@@ -16,7 +16,7 @@ u32 LocalApic::read_register(u32 number)
     if (auto const entry = lvt_entry_of(number))
         return lvt(*entry);
     switch (static_cast<ApicRegister>(number)) {
-    case ApicRegister::id: return mode() == Mode::x2apic ? m_id : m_id << 24;
+    case ApicRegister::id: return mode() == Mode::x2apic ? m_id : m_xapic_id << 24;
     case ApicRegister::version: return version_value;
     case ApicRegister::task_priority: return m_task_priority;
     case ApicRegister::arbitration_priority:
@@ -78,7 +78,12 @@ void LocalApic::write_register(u32 number, u32 value, Effects& effects)
     case ApicRegister::divide_configuration:
         m_timer.set_divide_configuration(static_cast<u8>(value));
         break;
-    case ApicRegister::id:
+    case ApicRegister::id: // 10.4.6: whether it can be written depends on the model
+        if (m_x2apic == X2Apic::hidden) {
+            m_xapic_id = value >> 24;
+            m_bus.note_changed_id();
+        }
+        break;
     case ApicRegister::version:
     case ApicRegister::arbitration_priority:
     case ApicRegister::processor_priority:

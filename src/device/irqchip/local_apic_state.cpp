@@ -9,6 +9,7 @@ void LocalApic::save(Encoder& out) const
 {
     std::lock_guard const lock(m_mutex);
     out.put_u64(m_base);
+    out.put_u8(static_cast<u8>(m_xapic_id));
     out.put_u8(m_task_priority);
     out.put_u32(m_logical_destination);
     out.put_u32(m_destination_format);
@@ -37,6 +38,12 @@ Result<void> LocalApic::restore(Decoder& in, u32 version)
         u64 const base = in.get_u64();
         // From xAPIC, where reset() has put it, every legal mode is one step away.
         bool const base_is_legal = write_base(base);
+        u32 const xapic_id = in.get_u8();
+        bool const id_is_legal = xapic_id == m_id || m_x2apic == X2Apic::hidden;
+        if (xapic_id != m_id && id_is_legal) {
+            m_xapic_id = xapic_id;
+            m_bus.note_changed_id();
+        }
         m_task_priority = in.get_u8();
         u32 const logical = in.get_u32();
         m_logical_destination = mode() == Mode::x2apic ? x2apic_logical_id(m_id) : logical & 0xff000000;
@@ -55,7 +62,7 @@ Result<void> LocalApic::restore(Decoder& in, u32 version)
         m_command_high = in.get_u32();
         m_external_latched = in.get_bool();
         bool const timer_is_sane = m_timer.restore(in);
-        sane = base_is_legal && timer_is_sane && in.ok();
+        sane = base_is_legal && id_is_legal && timer_is_sane && in.ok();
         if (sane)
             configure_timer();
         update_priority();

@@ -382,6 +382,31 @@ TEST_F(LocalApicTest, PageShowsTheCallersApic)
     EXPECT_EQ(two.apics[0]->cr8(), 0u);
 }
 
+TEST_F(LocalApicTest, SoftwareChangesTheIdWhereThereIsNoX2Apic)
+{
+    ApicBoard two(2, LocalApic::X2Apic::hidden);
+    two.enable_all();
+    two.write(0, Reg::id, 0x05000000);
+    two.write(1, Reg::id, 0x05000000);
+    EXPECT_EQ(two.read(0, Reg::id), 0x05000000u);
+    two.send_ipi(0, 0x51, 5);
+    EXPECT_EQ(two.receivers(), 3u);
+    two.send_ipi(0, 0x51, 0);
+    EXPECT_EQ(two.receivers(), 0u);
+    auto const state = saved(*two.apics[1]);
+    two.apics[1]->reset();
+    EXPECT_EQ(two.read(1, Reg::id), 0x01000000u);
+    EXPECT_TRUE(restore_into(*two.apics[1], state));
+    EXPECT_EQ(two.read(1, Reg::id), 0x05000000u);
+    EXPECT_TRUE(two.apics[1]->write_msr(0x1b, 0xfee00000)); // off and on again
+    EXPECT_TRUE(two.apics[1]->write_msr(0x1b, 0xfee00800));
+    EXPECT_EQ(two.read(1, Reg::id), 0x01000000u);
+    ApicBoard other(2);
+    EXPECT_FALSE(restore_into(*other.apics[1], state));
+    other.write(1, Reg::id, 0x05000000);
+    EXPECT_EQ(other.read(1, Reg::id), 0x01000000u);
+}
+
 TEST_F(LocalApicTest, SoftwareMovesThePage)
 {
     constexpr u64 elsewhere = 0xfed40000, enabled = 1 << 11, bootstrap = 1 << 8;
