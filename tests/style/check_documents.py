@@ -5,7 +5,7 @@ import re
 
 from sources import ROOT, end, read
 
-PAGES = ['README.md', 'CONTRIBUTING.md', 'ARCHITECTURE.md', 'docs/threat-model.md', 'docs/profiling.md']
+PAGES = ['README.md', 'CONTRIBUTING.md', 'ARCHITECTURE.md', 'docs/threat-model.md', 'docs/kvm-unit-tests.md', 'docs/profiling.md']
 # Programs of others that an example may begin with.
 OTHERS = {'cmake', 'ninja', 'ctest', 'python3'}
 
