@@ -6,6 +6,8 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include <fstream>
+
 #include "tools/json_writer.hpp"
 #include "vmm/vm_directory.hpp"
 
@@ -38,6 +40,24 @@ std::string hardware_sentence(machine::HostVirtualization const& host)
     return (host.cpu_has_svm ? "SVM" : "none") + inside;
 }
 
+// The bracketed word (Linux, Documentation/admin-guide/mm/transhuge.rst).
+std::string huge_shared_memory()
+{
+    std::string words;
+    std::getline(std::ifstream("/sys/kernel/mm/transparent_hugepage/shmem_enabled"), words);
+    auto const open = words.find('['), close = words.find(']');
+    return open < close && close != std::string::npos ? words.substr(open + 1, close - open - 1) : "";
+}
+
+std::string huge_pages_sentence(std::string const& word)
+{
+    if (word.empty())
+        return "this kernel does not tell";
+    if (word == "never" || word == "deny")
+        return fmt::format("{}: with \"echo advise >/sys/kernel/mm/transparent_hugepage/shmem_enabled\" guests would be faster", word);
+    return word;
+}
+
 } // namespace
 
 HostReport examine_host()
@@ -56,6 +76,7 @@ HostReport examine_host()
     struct statvfs room {};
     if (statvfs(report.vmm_directory.c_str(), &room) == 0)
         report.vmm_room = u64 { room.f_bavail } * room.f_frsize;
+    report.huge_shared = huge_shared_memory();
     report.tap_devices = opens("/dev/net/tun");
     return report;
 }
@@ -72,6 +93,7 @@ std::string report_text(HostReport const& report)
     line("time-stamp counter", host.invariant_tsc ? "runs at one rate in all power states" : "may change its rate: guests' clocks may too");
     line("host memory", fmt::format("{} MiB", report.memory / MiB));
     line("virtual machines", report.vmm_trouble.empty() ? fmt::format("{}, {} MiB free", report.vmm_directory, report.vmm_room / MiB) : report.vmm_trouble);
+    line("huge pages", huge_pages_sentence(report.huge_shared));
     line("tap devices", report.tap_devices ? "/dev/net/tun opens" : "/dev/net/tun does not open");
     return text;
 }
@@ -88,6 +110,7 @@ std::string report_json(HostReport const& report)
     json.boolean("under_hypervisor", host.under_hypervisor).boolean("invariant_tsc", host.invariant_tsc).end_object();
     json.number("memory", report.memory);
     json.begin_object("vmm_directory").text("path", report.vmm_directory).text("trouble", report.vmm_trouble).number("free", report.vmm_room).end_object();
+    json.text("huge_shared_memory", report.huge_shared);
     json.boolean("tap_devices", report.tap_devices);
     json.end_object();
     return json.result() + "\n";
