@@ -59,11 +59,9 @@ void PerfMap::add(void const* start, u64 size, std::string_view name)
 {
     if (!m_text)
         return;
-    char line[160];
     // SAFETY: the address as a number.
-    auto const end = fmt::format_to_n(line, sizeof line, "{:x} {:x} {}\n", reinterpret_cast<std::uintptr_t>(start), size, name);
-    u64 const length = std::min<u64>(end.size, sizeof line);
-    line[length - 1] = '\n';
+    std::string const line = fmt::format("{:x} {:x} {}\n", reinterpret_cast<std::uintptr_t>(start), size, name);
+    u64 const length = line.size();
     if (m_used + length > m_size) {
         if (auto const grown = grow(); !grown.ok()) {
             log::warning("{}: code translated from now on has no names", grown.error().message());
@@ -72,7 +70,7 @@ void PerfMap::add(void const* start, u64 size, std::string_view name)
             return;
         }
     }
-    std::memcpy(m_text + m_used, line, length);
+    std::memcpy(m_text + m_used, line.data(), length);
     m_used += length;
 }
 
