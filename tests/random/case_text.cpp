@@ -64,7 +64,7 @@ static bool ends_block(x86::Instruction const& insn)
 {
     using enum x86::Operation;
     switch (insn.info->operation) {
-    case copy: case nop: case lea: case bit_test_memory: case move_offset: case exchange_accumulator: case push: case push_immediate: case pop:
+    case copy: case nop: case lea: case bit_test_memory: case move_offset: case exchange_accumulator: case inc_dec_short: case push: case push_immediate: case pop:
         return false;
     default:
         return true; // or needs all flags, which comes to the same
@@ -81,7 +81,7 @@ static u16 flags_killed(x86::Instruction const& insn)
 {
     using enum x86::Operation;
     auto const operation = insn.info->operation;
-    return operation == copy || operation == bit_test_memory ? insn.info->flags_written : u16 { 0 };
+    return operation == copy || operation == bit_test_memory || operation == inc_dec_short ? insn.info->flags_written : u16 { 0 };
 }
 
 // A fault shows its handler stale flags where the block that faults overwrites them before anything reads them: see access_fault() in
