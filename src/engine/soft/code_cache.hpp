@@ -10,6 +10,7 @@
 
 #include "base/result.hpp"
 #include "engine/soft/block.hpp"
+#include "engine/soft/cache_lock.hpp"
 
 namespace anyhyve::soft {
 
@@ -40,7 +41,7 @@ public:
     CodeCache(CodeCache const&) = delete;
     CodeCache& operator=(CodeCache const&) = delete;
 
-    std::mutex& lock() { return m_lock; }
+    CacheLock& lock() { return m_lock; }
     void add_cpu(Cpu& cpu) { m_cpus.push_back(&cpu); }
     void remove_cpu(Cpu&);
 
@@ -140,7 +141,7 @@ private:
 
     GuestMemory& m_memory;
     Profiler* const m_profiler;
-    std::mutex m_lock;
+    CacheLock m_lock;
     std::atomic<bool> m_standstill { false };
     std::vector<Cpu*> m_cpus;
     u8* m_writable = nullptr;
