@@ -126,7 +126,7 @@ static bool at_canonical_edge(Case const& c, Outcome const& native, x86::Instruc
 }
 
 // Where the CPU has a choice: which operand of CMPS it reads first; whether MASKMOVDQU with nothing chosen looks at the address; #AC of EVEX
-// vectors; what a CALL or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that
+// vectors; what a CALL, PUSHA or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that
 // is not canonical is fine when it is so with the segment's base.
 static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner)
 {
@@ -149,7 +149,7 @@ static bool may_differ(Case const& c, Outcome const& native, Outcome const& engi
     switch (insn.info->operation) {
     case Operation::string_compare: return engine_faults;
     case Operation::mask_move: return true;
-    case Operation::pop_all: return same;
+    case Operation::pop_all: case Operation::push_all: return same;
     case Operation::enter: return native.vector == engine.vector;
     case Operation::call_indirect: return native.vector == x86::vector::general_protection && native.rip == engine.rip;
     default: return false;

@@ -44,7 +44,7 @@ struct alignas(64) NativeEntryState {
     u64 gs_base;            // 160
     u64 is_long;            // 168
     u64 mask;               // 176
-    u64 spare;              // 184
+    u64 host_fs_base;       // 184: the C library's; guest code has 0
     std::array<u8, xsave_bytes> xsave; // 192
 };
 static_assert(offsetof(NativeEntryState, xsave) == 192);
@@ -58,7 +58,7 @@ void native_signal_entry(int, siginfo_t*, void*);
 }
 
 // SAFETY: native_enter() is left through native_leave(), on the stack and with the registers it kept. The signal entry drops AC, which a
-// guest may have set, before compiled code runs.
+// guest may have set, and gives the C library its FS base back, before compiled code runs.
 asm(R"(
     .text
 native_enter:
@@ -75,6 +75,8 @@ native_enter:
     mov %eax, %es
     mov 160(%rbx), %rax
     wrgsbase %rax
+    xor %eax, %eax
+    wrfsbase %rax
     mov 176(%rbx), %eax
     xor %edx, %edx
     xrstor64 192(%rbx)
@@ -117,6 +119,8 @@ native_signal_entry:
     pushfq
     andl $~0x40400, (%rsp)
     popfq
+    mov 184+native_entry_state(%rip), %rax
+    wrfsbase %rax
     jmp native_signal
 )");
 
@@ -241,6 +245,7 @@ void forbid_system_calls()
 
 NativeMachine::NativeMachine() : m_memory(map_pages())
 {
+    asm volatile("rdfsbase %0" : "=r"(native_entry_state.host_fs_base));
     install_handlers();
     forbid_system_calls();
 }
