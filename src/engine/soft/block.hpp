@@ -32,7 +32,8 @@ struct Block {
     u8* code_end = nullptr;
     bool valid = true;
     bool hot = false;           // translated with more care
-    u8 samples = 0;             // how often the host was found in it
+    u8 samples = 0;             // how often the host was found in it, since the sample of this number
+    u32 samples_since = 0;
     bool crosses_page = false;  // its last instruction ends in the next page: its entry checks where that lies
     u64 second_physical = 0;    // of that next page
     Edge* incoming = nullptr;

@@ -216,6 +216,7 @@ struct alignas(64) Cpu {
     i32 pauses_left = 0;            // PAUSEs until the virtual CPU looks whether it keeps others from running (execute_pause)
     std::atomic<u8> sipi_vector { 0 };
     std::atomic<bool> sampled { false };           // the sampling timer runs
+    std::atomic<u32> samples { 0 };                // so far, wherever they were
     std::atomic<u8 const*> sample { nullptr }; // where the host was when event_sample was set
 
     VcpuWires wires;

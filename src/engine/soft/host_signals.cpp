@@ -148,6 +148,7 @@ void on_sample(int, siginfo_t*, void* context)
         cpu->sampled.store(false, std::memory_order_relaxed); // nothing to see; resume_sampling() starts it again
         return;
     }
+    cpu->samples.fetch_add(1, std::memory_order_relaxed);
     if (cpu->mmu->cache().contains(pc)) {
         cpu->sample.store(pc, std::memory_order_relaxed);
         cpu->events.fetch_or(Cpu::event_sample, std::memory_order_relaxed);

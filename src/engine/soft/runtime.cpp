@@ -165,10 +165,12 @@ Outcome take_interrupt(Cpu& cpu)
     return deliver_interrupt(cpu, static_cast<u8>(vector), false);
 }
 
-// The host was found in a block. When that happens again, it is hot.
+// The host was found in a block. When that happens to so many samples out of so many, it is hot: code that is run now and then in a large program,
+// such as a kernel's, finds other pages each time, and its slots would be missed more often than not.
 void take_sample(Cpu& cpu)
 {
-    constexpr u8 enough = 2;
+    constexpr u8 enough = 4;
+    constexpr u32 out_of = 100;
     cpu.events.fetch_and(~u32 { Cpu::event_sample });
     u8 const* const code = cpu.sample.load(std::memory_order_relaxed);
     CodeCache& cache = cpu.mmu->cache();
@@ -176,6 +178,11 @@ void take_sample(Cpu& cpu)
     Block* const block = cache.block_at(code);
     if (!block || !block->valid || block->hot || !Translator::can_be_hot(block->mode))
         return;
+    u32 const now = cpu.samples.load(std::memory_order_relaxed);
+    if (now - block->samples_since > out_of) {
+        block->samples_since = now;
+        block->samples = 0;
+    }
     if (++block->samples >= enough)
         cache.make_hot(*block);
 }
