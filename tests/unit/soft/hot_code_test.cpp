@@ -20,12 +20,12 @@ protected:
     void expect_hot() { EXPECT_GT(statistic(*m.vcpu, "blocks found hot"), 0u); }
 
     GuestMachine m;
-    static constexpr u64 many = 20'000'000;
+    static constexpr u64 many = 60'000'000;
 };
 
 TEST_F(HotCode, ReadsAcrossPages)
 {
-    constexpr u64 size = 64 * KiB, rounds = 400;
+    constexpr u64 size = 64 * KiB, rounds = 1200;
     u64 expected = 0;
     for (u64 i = 0; i < size + 8; ++i)
         m.put<u8>(GuestMachine::data + i, static_cast<u8>(i * 7 + (i >> 8)));
@@ -60,7 +60,7 @@ TEST_F(HotCode, ComputesInR13ToR15)
 // An exception in the middle finds all registers where they belong.
 TEST_F(HotCode, FaultsWithItsRegistersInPlace)
 {
-    constexpr u64 divisors = 3'000'000, dividend = 1'000'000'007;
+    constexpr u64 divisors = 10'000'000, dividend = 1'000'000'007;
     u64 expected = 0;
     for (u64 i = divisors; i != 0; --i)
         expected += dividend / i;

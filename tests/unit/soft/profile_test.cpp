@@ -106,7 +106,7 @@ TEST(Profile, SamplesFindTheHotBlock)
     EXPECT_EQ(hottest.rip, GuestMachine::code + 5);
     EXPECT_EQ(hottest.physical, GuestMachine::code + 5);
     EXPECT_TRUE(hottest.mode.starts_with("kernel64")) << hottest.mode;
-    EXPECT_GT(hottest.samples, 20u);
+    EXPECT_GT(hottest.samples, 5u); // of about 500, on a host with time
     EXPECT_EQ(hottest.bytes, (std::vector<u8> { 0x48, 0x0f, 0xaf, 0xc3, 0xff, 0xc9, 0x75, 0xf8 }));
     EXPECT_EQ(hottest.instructions, (std::vector<std::string> { "100005  imul rax, rbx", "100009  dec ecx", "10000b  jne 0x100005" }));
     EXPECT_GE(value_of(profile, sample_title, "translated guest code"), hottest.samples);
