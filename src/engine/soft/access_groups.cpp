@@ -224,12 +224,15 @@ void Translator::join_group(unsigned step, Candidate const& access, Roots const&
 void Translator::find_groups()
 {
     m_group_count = 0;
+    for (unsigned i = 0; i < m_step_count; ++i)
+        m_steps[i].group = -1;
+    if (!m_hot || !is64())
+        return;
     m_plan = m_hot_plan; // for which registers are at hand
     Roots roots;
     for (unsigned i = 0; i < m_step_count; ++i) {
-        m_steps[i].group = -1;
         Candidate access {};
-        if (m_hot && is64() && candidate(m_steps[i], access))
+        if (candidate(m_steps[i], access))
             join_group(i, access, roots);
         roots.pass(m_steps[i].insn);
     }

@@ -180,7 +180,7 @@ bool CodeCache::invalidate_page(u64 physical, u64 lines)
     for (Block *block = info.blocks, *next; block; block = next) {
         next = block->next_in_page;
         if (lines_of(block->physical, block->guest_size) & lines) {
-            kill(*block);
+            drop_changed(*block);
             any = true;
         }
     }
@@ -188,7 +188,7 @@ bool CodeCache::invalidate_page(u64 physical, u64 lines)
         next = block->next_in_second_page;
         u64 const tail = (block->physical & 0xfff) + block->guest_size - 0x1000;
         if (lines_of(block->second_physical & ~u64 { 0xfff }, tail) & lines) {
-            kill(*block);
+            drop_changed(*block);
             any = true;
         }
     }
@@ -196,6 +196,13 @@ bool CodeCache::invalidate_page(u64 physical, u64 lines)
     if (any && ++info.times_changed >= changes_to_stick)
         info.sticky = true;
     return any;
+}
+
+// Other code is there now, which nobody has found hot.
+void CodeCache::drop_changed(Block& block)
+{
+    m_hot.reset(hot_bit(block.physical, block.rip, block.mode));
+    kill(block);
 }
 
 void CodeCache::recompute_lines(u64 physical)

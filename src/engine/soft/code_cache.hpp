@@ -134,6 +134,7 @@ private:
     PageInfo* page(u64 physical) const;
     bool invalidate_page(u64 physical, u64 lines);
     void kill(Block&);
+    void drop_changed(Block&);
     void remove_from_hash(Block&);
     void remove_from_page(Block&);
     void recompute_lines(u64 physical);
