@@ -73,6 +73,9 @@ native_enter:
     mov $0x2b, %eax
     mov %eax, %ds
     mov %eax, %es
+    xor %eax, %eax
+    mov %eax, %fs
+    mov %eax, %gs
     mov 160(%rbx), %rax
     wrgsbase %rax
     xor %eax, %eax
