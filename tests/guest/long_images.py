@@ -49,10 +49,12 @@ def run(words, what, **options):
 
 
 def debian_mirror():
-    """The mirror that this system's apt is configured for, when it is a Debian of the same release."""
+    """The mirror that this system's apt is configured for; it must be a Debian of the same release."""
     wanted = ['apt-get', 'indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages', f'Codename: {RELEASE}', 'Origin: Debian', 'Component: main']
     found = subprocess.run(wanted, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False).stdout.split()
-    return found[0] if found else 'http://deb.debian.org/debian'
+    if not found:
+        raise images.CannotFetch(f'apt of this system is configured for no Debian {RELEASE}')
+    return found[0]
 
 
 def stress_root():
