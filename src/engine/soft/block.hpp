@@ -78,7 +78,6 @@ struct HotSite {
     Block* block = nullptr;
     u64 physical = 0;     // of the instruction
     u8* resume = nullptr; // executable view; r14 = linear address
-    u64 checked_at = 0;   // when somebody last looked at how often it misses, in units of the time stamp counter
     u16 slot = 0;
 };
 

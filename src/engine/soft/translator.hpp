@@ -177,10 +177,8 @@ private:
     void emit_stack_adjust(i32 amount);
     void emit_read_target(Step const&); // -> address register
     Reference emit_stack_access(i32 displacement, unsigned width, Access, bool ends_instruction = true);
-    void emit_count_branch(Step const&, u64 target);
     void emit_indirect_tail(Step const&, i32 stack_adjustment); // target in r14
     void emit_edge(u64 target, bool conditional, Condition condition = Condition::overflow);
-    void emit_fall_through();
 
     // When a profile is made: generated code counts. Flags stay; the first scratch register does not.
     void count(Counter counter)
@@ -193,7 +191,6 @@ private:
     void clobber_flags(u16 live);
     void need_host_flags();
     void before(Step const&); // puts the flags where the copied instruction needs them
-    void after(Step const&);
 
     u64 rip_of(Step const& step) const { return mask_rip(m_rip + step.offset); }
     u64 rip_behind(Step const& step) const { return mask_rip(m_rip + step.offset + step.insn.length); }
