@@ -2,6 +2,7 @@
 // and displacements close to each other. They share one check (translate_hot.cpp).
 #include <algorithm>
 
+#include "engine/soft/operations.hpp"
 #include "engine/soft/translator.hpp"
 
 namespace anyhyve::soft {
@@ -50,32 +51,6 @@ bool copies_register(x86::Instruction const& insn, u8& to, u8& from)
 
 } // namespace
 
-// Steps whose code calls nothing and changes no more than registers and memory.
-bool Translator::stays_in_generated_code(x86::Instruction const& insn)
-{
-    switch (insn.info->operation) {
-    case Operation::copy:
-    case Operation::nop:
-    case Operation::lea:
-    case Operation::push:
-    case Operation::push_immediate:
-    case Operation::pop:
-    case Operation::leave:
-    case Operation::exchange_accumulator:
-    case Operation::move_offset:
-    case Operation::bit_test_memory:
-    case Operation::jump_conditional:
-    case Operation::jump_relative:
-    case Operation::jump_indirect:
-    case Operation::call_relative:
-    case Operation::call_indirect:
-    case Operation::return_near:
-        return true;
-    default:
-        return false;
-    }
-}
-
 // Which registers are known to differ by a constant: the same root, each at its offset from it.
 struct Translator::Roots {
     static constexpr u16 constant = 0xffff;
@@ -118,7 +93,7 @@ void Translator::Roots::pass(x86::Instruction const& insn)
     i64 const width = insn.operand_size;
     i64 amount = 0;
     u8 to = 0, from = 0;
-    if (!stays_in_generated_code(insn)) {
+    if (!has(insn, stays_in_code)) {
         for (unsigned i = 0; i < 16; ++i)
             forget(i);
         ++region;

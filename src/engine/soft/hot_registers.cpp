@@ -1,5 +1,6 @@
 // Which of the guest's registers a hot block keeps in memory, and when the stack pointer is where the guest has it.
 // Outside of hot blocks R13-R15 are in memory, always (thunks.hpp).
+#include "engine/soft/operations.hpp"
 #include "engine/soft/translator.hpp"
 
 namespace anyhyve::soft {
@@ -48,7 +49,7 @@ void Translator::choose_plan()
     m_written = 0;
     for (unsigned i = 0; i < m_step_count; ++i) {
         auto const& insn = m_steps[i].insn;
-        if (!stays_in_generated_code(insn))
+        if (!has(insn, stays_in_code))
             return;
         pinned |= pinned_registers(insn);
         auto const used = x86::general_registers(insn);

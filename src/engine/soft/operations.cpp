@@ -1,5 +1,7 @@
-// The one list of instructions with code of their own.
+// The one list of operations.
 #include "engine/soft/operations.hpp"
+
+#include <iterator>
 
 #include "engine/soft/execute_functions.hpp"
 #include "engine/soft/far_transfers.hpp"
@@ -22,139 +24,153 @@ Outcome execute_not_available(Cpu& cpu, x86::Instruction const&)
     return raise(cpu, x86::vector::device_not_available);
 }
 
-Execute execute_function(x86::Operation operation)
+namespace {
+
+using x86::Operation;
+
+// In the order of x86::Operation. What has no function is the translator's own.
+constexpr OperationRow operations[] = {
+    { Operation::undefined, nullptr, ends_block },
+    { Operation::copy, nullptr, stays_in_code | host_flags | flags_by_row },
+    { Operation::nop, nullptr, stays_in_code | flags_by_row },
+    { Operation::jump_conditional, nullptr, ends_block | stays_in_code | flags_by_row },
+    { Operation::jump_relative, nullptr, ends_block | stays_in_code },
+    { Operation::jump_indirect, nullptr, ends_block | stays_in_code },
+    { Operation::call_relative, nullptr, ends_block | stays_in_code },
+    { Operation::call_indirect, nullptr, ends_block | stays_in_code },
+    { Operation::return_near, nullptr, ends_block | stays_in_code },
+    { Operation::loop, nullptr, ends_block | flags_by_row },
+    { Operation::jump_cx_zero, nullptr, ends_block },
+    { Operation::push, nullptr, stays_in_code | flags_by_row },
+    { Operation::pop, nullptr, stays_in_code | flags_by_row },
+    { Operation::push_immediate, nullptr, stays_in_code | flags_by_row },
+    { Operation::push_segment, execute_push_segment },
+    { Operation::pop_segment, execute_pop_segment, ends_block },
+    { Operation::push_flags, execute_push_flags },
+    { Operation::pop_flags, execute_pop_flags, ends_block },
+    { Operation::push_all, execute_push_all },
+    { Operation::pop_all, execute_pop_all },
+    { Operation::enter, execute_enter },
+    { Operation::leave, execute_leave, stays_in_code },
+    { Operation::lea, nullptr, stays_in_code | flags_by_row },
+    { Operation::move_offset, nullptr, stays_in_code | host_flags | flags_by_row },
+    { Operation::bit_test_memory, nullptr, stays_in_code | host_flags | flags_by_row },
+    { Operation::xlat, execute_xlat },
+    { Operation::mask_move, execute_mask_move },
+    { Operation::gather_scatter, execute_gather_scatter },
+    { Operation::exchange_accumulator, execute_exchange_accumulator, stays_in_code | host_flags | flags_by_row },
+    { Operation::jump_far, execute_jump_far, ends_block },
+    { Operation::call_far, execute_call_far, ends_block },
+    { Operation::return_far, execute_return_far, ends_block },
+    { Operation::interrupt, execute_interrupt, ends_block },
+    { Operation::interrupt3, execute_interrupt3, ends_block },
+    { Operation::interrupt_overflow, execute_interrupt_overflow, ends_block },
+    { Operation::interrupt1, execute_interrupt1, ends_block },
+    { Operation::interrupt_return, execute_interrupt_return, ends_block },
+    { Operation::syscall, execute_syscall, ends_block },
+    { Operation::sysret, execute_sysret, ends_block },
+    { Operation::sysenter, execute_sysenter, ends_block },
+    { Operation::sysexit, execute_sysexit, ends_block },
+    { Operation::string_move, execute_string_move },
+    { Operation::string_compare, execute_string_compare },
+    { Operation::string_store, execute_string_store },
+    { Operation::string_load, execute_string_load },
+    { Operation::string_scan, execute_string_scan },
+    { Operation::string_in, execute_string_in },
+    { Operation::string_out, execute_string_out },
+    { Operation::in, execute_in },
+    { Operation::out, execute_out },
+    { Operation::cli, execute_cli },
+    { Operation::sti, execute_sti },
+    { Operation::cld, execute_cld },
+    { Operation::std, execute_std },
+    { Operation::stac, execute_stac, ends_block },
+    { Operation::clac, execute_clac, ends_block },
+    { Operation::move_to_segment, execute_move_to_segment, ends_block },
+    { Operation::move_from_segment, execute_move_from_segment },
+    { Operation::load_far_pointer, execute_load_far_pointer },
+    { Operation::load_access_rights, execute_load_access_rights },
+    { Operation::load_segment_limit, execute_load_segment_limit },
+    { Operation::verify_read, execute_verify_read },
+    { Operation::verify_write, execute_verify_write },
+    { Operation::adjust_rpl, execute_adjust_rpl },
+    { Operation::lgdt, execute_lgdt },
+    { Operation::sgdt, execute_sgdt },
+    { Operation::lidt, execute_lidt },
+    { Operation::sidt, execute_sidt },
+    { Operation::lldt, execute_lldt },
+    { Operation::sldt, execute_sldt },
+    { Operation::ltr, execute_ltr },
+    { Operation::str, execute_str },
+    { Operation::smsw, execute_smsw },
+    { Operation::lmsw, execute_lmsw, ends_block },
+    { Operation::clts, execute_clts, ends_block },
+    { Operation::move_from_control, execute_move_from_control },
+    { Operation::move_to_control, execute_move_to_control, ends_block },
+    { Operation::move_from_debug, execute_move_from_debug },
+    { Operation::move_to_debug, execute_move_to_debug, ends_block },
+    { Operation::invd, execute_invd },
+    { Operation::wbinvd, execute_wbinvd },
+    { Operation::invlpg, execute_invlpg, ends_block },
+    { Operation::invpcid, execute_invpcid, ends_block },
+    { Operation::swapgs, execute_swapgs },
+    { Operation::hlt, execute_hlt, ends_block },
+    { Operation::monitor, execute_monitor },
+    { Operation::mwait, execute_mwait },
+    { Operation::pause, execute_pause, ends_block },
+    { Operation::rdmsr, execute_rdmsr },
+    { Operation::wrmsr, execute_wrmsr, ends_block },
+    { Operation::rdtsc, execute_rdtsc },
+    { Operation::rdtscp, execute_rdtscp },
+    { Operation::rdpmc, execute_rdpmc },
+    { Operation::cpuid, execute_cpuid },
+    { Operation::rdpid, execute_rdpid },
+    { Operation::xgetbv, execute_xgetbv },
+    { Operation::xsetbv, execute_xsetbv, ends_block },
+    { Operation::rdpkru, execute_rdpkru },
+    { Operation::wrpkru, execute_wrpkru },
+    { Operation::read_fs_base, execute_read_fs_base },
+    { Operation::read_gs_base, execute_read_gs_base },
+    { Operation::write_fs_base, execute_write_fs_base },
+    { Operation::write_gs_base, execute_write_gs_base },
+    { Operation::aaa, execute_aaa },
+    { Operation::aas, execute_aas },
+    { Operation::aam, execute_aam },
+    { Operation::aad, execute_aad },
+    { Operation::daa, execute_daa },
+    { Operation::das, execute_das },
+    { Operation::bound, execute_bound },
+    { Operation::salc, execute_salc },
+    { Operation::inc_dec_short, nullptr, host_flags | flags_by_row },
+    { Operation::fxsave, execute_fxsave },
+    { Operation::fxrstor, execute_fxrstor },
+    { Operation::xsave, execute_xsave },
+    { Operation::xsavec, execute_xsavec },
+    { Operation::xsaveopt, execute_xsaveopt },
+    { Operation::xsaves, execute_xsaves },
+    { Operation::xrstor, execute_xrstor },
+    { Operation::xrstors, execute_xrstors },
+    { Operation::fnsave, execute_fnsave },
+    { Operation::frstor, execute_frstor },
+    { Operation::fnstenv, execute_fnstenv },
+    { Operation::fldenv, execute_fldenv },
+};
+
+constexpr bool in_order()
 {
-    using x86::Operation;
-    switch (operation) {
-    case Operation::push_segment: return execute_push_segment;
-    case Operation::pop_segment: return execute_pop_segment;
-    case Operation::push_flags: return execute_push_flags;
-    case Operation::pop_flags: return execute_pop_flags;
-    case Operation::push_all: return execute_push_all;
-    case Operation::pop_all: return execute_pop_all;
-    case Operation::enter: return execute_enter;
-    case Operation::leave: return execute_leave;
-    case Operation::xlat: return execute_xlat;
-    case Operation::mask_move: return execute_mask_move;
-    case Operation::gather_scatter: return execute_gather_scatter;
-    case Operation::exchange_accumulator: return execute_exchange_accumulator;
-    case Operation::jump_far: return execute_jump_far;
-    case Operation::call_far: return execute_call_far;
-    case Operation::return_far: return execute_return_far;
-    case Operation::interrupt: return execute_interrupt;
-    case Operation::interrupt3: return execute_interrupt3;
-    case Operation::interrupt_overflow: return execute_interrupt_overflow;
-    case Operation::interrupt1: return execute_interrupt1;
-    case Operation::interrupt_return: return execute_interrupt_return;
-    case Operation::syscall: return execute_syscall;
-    case Operation::sysret: return execute_sysret;
-    case Operation::sysenter: return execute_sysenter;
-    case Operation::sysexit: return execute_sysexit;
-    case Operation::string_move: return execute_string_move;
-    case Operation::string_compare: return execute_string_compare;
-    case Operation::string_store: return execute_string_store;
-    case Operation::string_load: return execute_string_load;
-    case Operation::string_scan: return execute_string_scan;
-    case Operation::string_in: return execute_string_in;
-    case Operation::string_out: return execute_string_out;
-    case Operation::in: return execute_in;
-    case Operation::out: return execute_out;
-    case Operation::cli: return execute_cli;
-    case Operation::sti: return execute_sti;
-    case Operation::cld: return execute_cld;
-    case Operation::std: return execute_std;
-    case Operation::stac: return execute_stac;
-    case Operation::clac: return execute_clac;
-    case Operation::move_to_segment: return execute_move_to_segment;
-    case Operation::move_from_segment: return execute_move_from_segment;
-    case Operation::load_far_pointer: return execute_load_far_pointer;
-    case Operation::load_access_rights: return execute_load_access_rights;
-    case Operation::load_segment_limit: return execute_load_segment_limit;
-    case Operation::verify_read: return execute_verify_read;
-    case Operation::verify_write: return execute_verify_write;
-    case Operation::adjust_rpl: return execute_adjust_rpl;
-    case Operation::lgdt: return execute_lgdt;
-    case Operation::sgdt: return execute_sgdt;
-    case Operation::lidt: return execute_lidt;
-    case Operation::sidt: return execute_sidt;
-    case Operation::lldt: return execute_lldt;
-    case Operation::sldt: return execute_sldt;
-    case Operation::ltr: return execute_ltr;
-    case Operation::str: return execute_str;
-    case Operation::smsw: return execute_smsw;
-    case Operation::lmsw: return execute_lmsw;
-    case Operation::clts: return execute_clts;
-    case Operation::move_from_control: return execute_move_from_control;
-    case Operation::move_to_control: return execute_move_to_control;
-    case Operation::move_from_debug: return execute_move_from_debug;
-    case Operation::move_to_debug: return execute_move_to_debug;
-    case Operation::invd: return execute_invd;
-    case Operation::wbinvd: return execute_wbinvd;
-    case Operation::invlpg: return execute_invlpg;
-    case Operation::invpcid: return execute_invpcid;
-    case Operation::swapgs: return execute_swapgs;
-    case Operation::hlt: return execute_hlt;
-    case Operation::monitor: return execute_monitor;
-    case Operation::mwait: return execute_mwait;
-    case Operation::rdmsr: return execute_rdmsr;
-    case Operation::wrmsr: return execute_wrmsr;
-    case Operation::rdtsc: return execute_rdtsc;
-    case Operation::rdtscp: return execute_rdtscp;
-    case Operation::rdpmc: return execute_rdpmc;
-    case Operation::pause: return execute_pause;
-    case Operation::cpuid: return execute_cpuid;
-    case Operation::rdpid: return execute_rdpid;
-    case Operation::xgetbv: return execute_xgetbv;
-    case Operation::xsetbv: return execute_xsetbv;
-    case Operation::rdpkru: return execute_rdpkru;
-    case Operation::wrpkru: return execute_wrpkru;
-    case Operation::read_fs_base: return execute_read_fs_base;
-    case Operation::read_gs_base: return execute_read_gs_base;
-    case Operation::write_fs_base: return execute_write_fs_base;
-    case Operation::write_gs_base: return execute_write_gs_base;
-    case Operation::aaa: return execute_aaa;
-    case Operation::aas: return execute_aas;
-    case Operation::aam: return execute_aam;
-    case Operation::aad: return execute_aad;
-    case Operation::daa: return execute_daa;
-    case Operation::das: return execute_das;
-    case Operation::bound: return execute_bound;
-    case Operation::salc: return execute_salc;
-    case Operation::fxsave: return execute_fxsave;
-    case Operation::fxrstor: return execute_fxrstor;
-    case Operation::xsave: return execute_xsave;
-    case Operation::xsavec: return execute_xsavec;
-    case Operation::xsaveopt: return execute_xsaveopt;
-    case Operation::xsaves: return execute_xsaves;
-    case Operation::xrstor: return execute_xrstor;
-    case Operation::xrstors: return execute_xrstors;
-    case Operation::fnsave: return execute_fnsave;
-    case Operation::frstor: return execute_frstor;
-    case Operation::fnstenv: return execute_fnstenv;
-    case Operation::fldenv: return execute_fldenv;
-    // The translator's own.
-    case Operation::undefined:
-    case Operation::copy:
-    case Operation::nop:
-    case Operation::jump_conditional:
-    case Operation::jump_relative:
-    case Operation::jump_indirect:
-    case Operation::call_relative:
-    case Operation::call_indirect:
-    case Operation::return_near:
-    case Operation::loop:
-    case Operation::jump_cx_zero:
-    case Operation::push:
-    case Operation::pop:
-    case Operation::push_immediate:
-    case Operation::lea:
-    case Operation::inc_dec_short:
-    case Operation::move_offset:
-    case Operation::bit_test_memory:
-    case Operation::count:
-        break;
+    for (unsigned i = 0; i < std::size(operations); ++i) {
+        if (static_cast<unsigned>(operations[i].operation) != i)
+            return false;
     }
-    return nullptr;
+    return std::size(operations) == static_cast<unsigned>(Operation::count);
+}
+static_assert(in_order(), "every operation has its row, in their order");
+
+} // namespace
+
+OperationRow const& operation_row(Operation operation)
+{
+    return operations[static_cast<unsigned>(operation)];
 }
 
 } // namespace anyhyve::soft

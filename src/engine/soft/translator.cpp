@@ -56,52 +56,6 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
     return Outcome::next;
 }
 
-// Does control, or what the rest of the block depends on, change behind this instruction?
-bool Translator::ends_block(x86::Instruction const& insn) const
-{
-    switch (insn.info->operation) {
-    case Operation::undefined:
-    case Operation::jump_conditional:
-    case Operation::jump_relative:
-    case Operation::jump_indirect:
-    case Operation::call_relative:
-    case Operation::call_indirect:
-    case Operation::return_near:
-    case Operation::loop:
-    case Operation::jump_cx_zero:
-    case Operation::pop_flags:
-    case Operation::pop_segment:
-    case Operation::move_to_segment:
-    case Operation::jump_far:
-    case Operation::call_far:
-    case Operation::return_far:
-    case Operation::interrupt:
-    case Operation::interrupt3:
-    case Operation::interrupt_overflow:
-    case Operation::interrupt1:
-    case Operation::interrupt_return:
-    case Operation::syscall:
-    case Operation::sysret:
-    case Operation::sysenter:
-    case Operation::sysexit:
-    case Operation::stac:
-    case Operation::clac:
-    case Operation::move_to_control:
-    case Operation::lmsw:
-    case Operation::clts:
-    case Operation::invlpg:
-    case Operation::invpcid:
-    case Operation::hlt:
-    case Operation::wrmsr:
-    case Operation::xsetbv:
-    case Operation::move_to_debug:
-    case Operation::pause:
-        return true;
-    default:
-        return false;
-    }
-}
-
 Outcome Translator::decode_block()
 {
     m_step_count = 0;
@@ -128,7 +82,7 @@ Outcome Translator::decode_block()
             m_block->crosses_page = true;
             break;
         }
-        if (ends_block(step.insn) || shadow)
+        if (has(step.insn, ends_block) || shadow)
             break;
         shadow = step.insn.info->operation == Operation::sti;
     }
@@ -138,46 +92,14 @@ Outcome Translator::decode_block()
 
 // --- flags ---
 
-// Operations of ours find the flags in memory and leave them there, so they neither read nor kill the host's.
-static bool copied(x86::Instruction const& insn)
-{
-    switch (insn.info->operation) {
-    case Operation::copy:
-    case Operation::exchange_accumulator:
-    case Operation::inc_dec_short:
-    case Operation::bit_test_memory:
-    case Operation::move_offset:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static u16 flags_read(x86::Instruction const& insn)
 {
-    switch (insn.info->operation) {
-    case Operation::copy:
-    case Operation::bit_test_memory:
-    case Operation::jump_conditional:
-    case Operation::loop:
-        return insn.info->flags_read;
-    case Operation::exchange_accumulator:
-    case Operation::inc_dec_short:
-    case Operation::move_offset:
-    case Operation::lea:
-    case Operation::nop:
-    case Operation::push:
-    case Operation::push_immediate:
-    case Operation::pop:
-        return 0;
-    default:
-        return x86::arithmetic_flags; // leaves the block, or may show the flags to anyone
-    }
+    return has(insn, flags_by_row) ? insn.info->flags_read : x86::arithmetic_flags;
 }
 
 static u16 flags_killed(x86::Instruction const& insn)
 {
-    return copied(insn) ? insn.info->flags_written : 0;
+    return has(insn, host_flags) ? insn.info->flags_written : 0;
 }
 
 // A store to a fixed address within the block: what follows it may not be what was decoded, and read flags that the old code overwrites.
@@ -217,7 +139,7 @@ bool Translator::begins_with_clobber() const
             continue;
         if (insn.has_memory && insn.info->memory != x86::MemoryAccess::none && operation != Operation::jump_conditional)
             return true;
-        if (!copied(insn))
+        if (!has(insn, host_flags))
             return operation != Operation::jump_conditional && operation != Operation::jump_relative && operation != Operation::loop && operation != Operation::jump_cx_zero;
         if (insn.info->flags_read || insn.info->flags_written || insn.info->flags_maybe)
             return false;
@@ -452,7 +374,7 @@ void Translator::emit_call(Step const& step, Execute execute, bool last)
 void Translator::emit_operation(Step const& step)
 {
     Execute const execute = execute_function(step.insn.info->operation);
-    bool const last = ends_block(step.insn) || step.insn.info->operation == Operation::sti || (m_mode & mode::single_step);
+    bool const last = has(step.insn, ends_block) || step.insn.info->operation == Operation::sti || (m_mode & mode::single_step);
     emit_call(step, execute ? execute : execute_undefined, last);
     m_ended = last;
 }

@@ -45,7 +45,6 @@ private:
     // translator.cpp: the frame
     Outcome decode_block();
     Outcome decode_one(u64 offset, x86::Instruction&, bool& straddles);
-    bool ends_block(x86::Instruction const&) const;
     bool allowed(x86::Instruction const&) const;
     bool may_rewrite_block(Step const&) const;
     void find_liveness();
@@ -116,7 +115,6 @@ private:
         bool writes;
     };
     static bool fits32(i64 value) { return value == static_cast<i32>(value); }
-    static bool stays_in_generated_code(x86::Instruction const&); // its code calls nothing, and changes no more than registers and memory
     struct Roots;
     void choose_plan();
     bool loops_to_itself() const;
