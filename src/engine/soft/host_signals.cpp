@@ -4,8 +4,8 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdlib>
-#include <ctime>
 #include <mutex>
+#include <optional>
 
 #include <asm/prctl.h>
 #include <sys/mman.h>
@@ -17,6 +17,7 @@
 #include "engine/soft/flags.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/thunks.hpp"
+#include "host/thread_timer.hpp"
 
 namespace anyhyve::soft {
 
@@ -126,14 +127,7 @@ void on_signal(int signal, siginfo_t* info, void* context)
     registers[REG_RIP] = reinterpret_cast<greg_t>(cpu->thunks->faulted);
 }
 
-constexpr int sampling_signal = SIGPROF;
-thread_local timer_t t_sampler;
-
-void arm_sampler(long nanoseconds)
-{
-    itimerspec const once { .it_interval = {}, .it_value = { .tv_sec = 0, .tv_nsec = nanoseconds } };
-    timer_settime(t_sampler, 0, &once, nullptr);
-}
+thread_local host::ThreadTimer* t_sampler = nullptr;
 
 // A thousand times a second, while guest code runs: where is it?
 void on_sample(int, siginfo_t*, void* context)
@@ -154,32 +148,18 @@ void on_sample(int, siginfo_t*, void* context)
         cpu->events.fetch_or(Cpu::event_sample, std::memory_order_relaxed);
         cpu->poll.store(1, std::memory_order_relaxed);
     }
-    arm_sampler(sampling_interval);
+    t_sampler->fire_once(sampling_interval);
     errno = kept_errno;
 }
 
 void install_handlers()
 {
-    struct sigaction sampling = {};
-    sampling.sa_sigaction = on_sample;
-    sampling.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
-    sigaction(sampling_signal, &sampling, nullptr);
     for (unsigned i = 0; i < std::size(handled_signals); ++i) {
         struct sigaction action = {};
         action.sa_sigaction = on_signal;
         action.sa_flags = SA_SIGINFO | SA_ONSTACK;
         sigaction(handled_signals[i], &action, &s_previous[i]);
     }
-}
-
-// Without a timer nothing is ever found hot, and all goes on as before.
-bool create_sampler(timer_t& timer)
-{
-    sigevent event = {};
-    event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = sampling_signal;
-    event._sigev_un._tid = static_cast<pid_t>(syscall(SYS_gettid)); // sigev_notify_thread_id, which glibc 2.36 does not name
-    return timer_create(CLOCK_MONOTONIC, &event, &timer) == 0;
 }
 
 } // namespace
@@ -189,7 +169,7 @@ void resume_sampling(Cpu& cpu)
     if (cpu.sampled.load(std::memory_order_relaxed))
         return;
     cpu.sampled.store(true, std::memory_order_relaxed);
-    arm_sampler(sampling_interval);
+    t_sampler->fire_once(sampling_interval);
 }
 
 struct SignalScope::Kept {
@@ -197,8 +177,7 @@ struct SignalScope::Kept {
     sigset_t mask;
     void* memory;
     std::size_t size;
-    timer_t sampler;
-    bool has_sampler;
+    std::optional<host::ThreadTimer> sampler;
 };
 
 SignalScope::SignalScope(Cpu& cpu) : m_kept(new Kept)
@@ -219,21 +198,19 @@ SignalScope::SignalScope(Cpu& cpu) : m_kept(new Kept)
     for (int signal : handled_signals)
         sigdelset(&blocked, signal);
     sigdelset(&blocked, SIGTRAP);
-    sigdelset(&blocked, SIGPROF);
     pthread_sigmask(SIG_SETMASK, &blocked, &m_kept->mask);
+    m_kept->sampler.emplace(SIGPROF, on_sample);
+    t_sampler = &*m_kept->sampler;
+    cpu.sampled.store(!t_sampler->exists(), std::memory_order_relaxed); // without a timer nothing is ever found hot, and all goes on as before
     t_cpu = &cpu;
     // SAFETY: the C library does not use GS on x86-64; generated code finds the Cpu there.
     syscall(SYS_arch_prctl, ARCH_SET_GS, &cpu);
-    m_kept->has_sampler = create_sampler(m_kept->sampler);
-    t_sampler = m_kept->sampler;
-    cpu.sampled.store(!m_kept->has_sampler, std::memory_order_relaxed);
 }
 
 SignalScope::~SignalScope()
 {
-    if (m_kept->has_sampler)
-        timer_delete(m_kept->sampler);
     t_cpu = nullptr;
+    m_kept->sampler.reset();
     pthread_sigmask(SIG_SETMASK, &m_kept->mask, nullptr);
     stack_t off = m_kept->stack;
     if (!off.ss_sp)

@@ -3,14 +3,14 @@
 // Threads: a CpuProfile is written by its vCPU's thread and its signal handler, and read by any; the rest is under the code cache's lock.
 #pragma once
 
-#include <csignal>
-#include <ctime>
 #include <map>
+#include <optional>
 #include <tuple>
 
 #include "engine/soft/counters.hpp"
 #include "engine/soft/perf_map.hpp"
 #include "engine/soft/thunks.hpp"
+#include "host/thread_timer.hpp"
 #include "vmm/profile.hpp"
 
 namespace anyhyve::soft {
@@ -37,8 +37,6 @@ struct CpuProfile {
     std::atomic<u64> samples_lost { 0 };
     bool volatile inside = false;      // run_generated_code() is active
     bool volatile translating = false;
-    timer_t timer {};
-    bool has_timer = false;
 
     void count_operation(x86::OpcodeInfo const* info, u64 ticks)
     {
@@ -127,7 +125,7 @@ public:
     SamplingScope& operator=(SamplingScope const&) = delete;
 
 private:
-    CpuProfile* const m_profile;
+    std::optional<host::ThreadTimer> m_timer;
 };
 
 } // namespace anyhyve::soft

@@ -1,10 +1,8 @@
 // Samples of where the host is while it runs a virtual CPU: a timer's signal a thousand times a second, to the virtual CPU's own thread.
 // The handler only counts; what an address stands for is found out later, under the code cache's lock.
-#include <mutex>
+#include <cerrno>
 
-#include <sys/syscall.h>
 #include <ucontext.h>
-#include <unistd.h>
 
 #include "engine/soft/activity.hpp"
 #include "engine/soft/mmu.hpp"
@@ -74,46 +72,22 @@ void on_sample(int, siginfo_t*, void* context)
     errno = error;
 }
 
-void install_handler()
-{
-    struct sigaction action = {};
-    action.sa_sigaction = on_sample;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
-    sigaction(profile_signal, &action, nullptr);
-}
-
 } // namespace
 
-SamplingScope::SamplingScope(Cpu& cpu) : m_profile(cpu.profile)
+SamplingScope::SamplingScope(Cpu& cpu)
 {
-    if (!m_profile)
+    if (!cpu.profile)
         return;
-    static std::once_flag installed;
-    std::call_once(installed, install_handler);
     cpu.host_rsp = 0; // may be of another thread
     t_sampled = &cpu;
-    sigset_t unblocked;
-    sigemptyset(&unblocked);
-    sigaddset(&unblocked, profile_signal);
-    pthread_sigmask(SIG_UNBLOCK, &unblocked, nullptr); // until the end of SignalScope
-    sigevent event = {};
-    event.sigev_notify = SIGEV_THREAD_ID;
-    event.sigev_signo = profile_signal;
-    event._sigev_un._tid = static_cast<pid_t>(syscall(SYS_gettid));
-    itimerspec const interval { .it_interval = { 0, interval_nanoseconds }, .it_value = { 0, interval_nanoseconds } };
-    // Without a timer there are no samples, and the report says so.
-    m_profile->has_timer = timer_create(CLOCK_MONOTONIC, &event, &m_profile->timer) == 0;
-    if (m_profile->has_timer)
-        timer_settime(m_profile->timer, 0, &interval, nullptr);
+    m_timer.emplace(profile_signal, on_sample);
+    m_timer->fire_every(interval_nanoseconds); // without a timer there are no samples, and the report has none
 }
 
 SamplingScope::~SamplingScope()
 {
-    if (!m_profile)
-        return;
-    if (m_profile->has_timer)
-        timer_delete(m_profile->timer);
-    t_sampled = nullptr;
+    if (m_timer)
+        t_sampled = nullptr;
 }
 
 void Profiler::fold_samples(CodeCache& cache)
