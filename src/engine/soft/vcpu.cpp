@@ -81,8 +81,18 @@ void SoftVcpu::nmi()
     signal(0);
 }
 
+// Whatever start-up message came before means nothing any more.
+void SoftVcpu::init()
+{
+    m_cpu->events.fetch_and(~u32 { Cpu::event_sipi }, std::memory_order_seq_cst);
+    signal(Cpu::event_init);
+}
+
+// Only one that has had its INIT listens (SDM vol. 3A 9.4.4).
 void SoftVcpu::startup(u8 vector)
 {
+    if (!(m_cpu->events.load(std::memory_order_seq_cst) & Cpu::event_init) && !m_waiting_for_sipi.load(std::memory_order_seq_cst))
+        return;
     m_cpu->sipi_vector.store(vector);
     signal(Cpu::event_sipi);
 }
@@ -92,7 +102,7 @@ bool SoftVcpu::can_wake() const
     u32 const events = m_cpu->events.load(std::memory_order_seq_cst);
     if (events & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init | Cpu::event_sipi))
         return true;
-    if (m_waiting_for_sipi)
+    if (m_waiting_for_sipi.load(std::memory_order_relaxed))
         return false;
     if ((events & Cpu::event_nmi) && !m_cpu->nmi_blocked)
         return true;
@@ -143,11 +153,11 @@ bool SoftVcpu::take_lifecycle_events(RunExit& exit)
         return true;
     }
     if (events & Cpu::event_init) {
-        m_cpu->events.fetch_and(~u32 { Cpu::event_init });
         reset_by_init(*m_cpu);
         m_cpu->halted = false;
-        // The bootstrap processor starts over; the others wait to be told where (SDM vol. 3A 9.4).
+        // The bootstrap processor starts over; the others wait to be told where (SDM vol. 3A 9.4). In this order: startup() looks at either.
         m_waiting_for_sipi = m_cpu->wires.id != 0;
+        m_cpu->events.fetch_and(~u32 { Cpu::event_init });
     }
     if (m_cpu->events.load() & Cpu::event_sipi) {
         m_cpu->events.fetch_and(~u32 { Cpu::event_sipi });

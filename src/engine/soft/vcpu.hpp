@@ -27,7 +27,7 @@ public:
 
     void interrupt_pending() override { signal(Cpu::event_interrupt); }
     void nmi() override;
-    void init() override { signal(Cpu::event_init); }
+    void init() override;
     void startup(u8 vector) override;
 
     std::string statistics_name() const override;
@@ -53,7 +53,7 @@ private:
     HaltSpin m_halt_spin;
     std::atomic<RunExit> m_requested { RunExit::kicked };
     std::atomic<u32> m_sleeping { 0 };
-    bool m_waiting_for_sipi = false;
+    std::atomic<bool> m_waiting_for_sipi { false }; // written by the thread that runs the vCPU
     std::string m_failure;
 };
 
