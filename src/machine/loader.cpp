@@ -1,9 +1,6 @@
 // Loads the kernel of a boot request into a machine's memory.
 #include "machine/loader.hpp"
 
-#include <cstring>
-#include <sys/mman.h>
-
 #include "engine/soft/vendor.hpp"
 #include "host/tsc.hpp"
 
@@ -72,22 +69,6 @@ Result<boot::LoadedGuest> load_guest(GuestMemory& memory, BootRequest const& req
     if (!multiboot)
         wanted.command_line = with_clock_hints(wanted.command_line);
     return boot::load_kernel(memory, wanted);
-}
-
-void clear_memory(GuestMemory& memory)
-{
-    auto const clear = [&memory](Gpa base, u64 size) {
-        u8* const start = memory.range(base, size);
-        if (!start)
-            return;
-        // SAFETY: the range is RAM of the guest, which GuestMemory has mapped; only its contents go.
-        // MADV_REMOVE works on shared files, which RAM of a machine is; RAM of tests is private.
-        if (madvise(start, size, MADV_REMOVE) != 0 && madvise(start, size, MADV_DONTNEED) != 0)
-            std::memset(start, 0, size);
-        memory.written(base, size);
-    };
-    clear(Gpa(0), memory.low_size());
-    clear(Gpa(GuestMemory::high_base), memory.high_size());
 }
 
 } // namespace anyhyve::machine

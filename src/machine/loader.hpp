@@ -24,7 +24,4 @@ Result<boot::LoadedGuest> load_guest(GuestMemory&, BootRequest const&);
 // The command line that a Linux kernel gets: the user's, and behind it what it should not measure on a busy host.
 std::string with_clock_hints(std::string command_line);
 
-// Gives all of RAM back to the host: it reads as zeros afterwards.
-void clear_memory(GuestMemory&);
-
 } // namespace anyhyve::machine

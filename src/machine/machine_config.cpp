@@ -193,6 +193,7 @@ Result<MachineConfig> MachineConfig::read(ConfigTree const& tree)
     std::string const memory_size = TRY(tree.value_or("memory.size", "256M"));
     config.memory_size = TRY(parse_memory_size(memory_size));
     config.memory_wired = TRY(tree.boolean_or("memory.wired", false));
+    config.memory_huge_pages = TRY(tree.boolean_or("memory.huge_pages", true));
     config.memory_in_core = TRY(tree.boolean_or("memory.guest_in_core", false));
     config.rtc_local_time = TRY(tree.boolean_or("rtc.use_localtime", true));
     config.virtio_msix = TRY(tree.boolean_or("virtio_msix", true));

@@ -40,6 +40,7 @@ struct MachineConfig {
     u64 memory_size = 256 * MiB;
     bool memory_given = false; // by the user, not by default
     bool memory_wired = false;
+    bool memory_huge_pages = true;
     bool memory_in_core = false;
 
     bool x2apic = true;

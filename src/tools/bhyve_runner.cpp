@@ -89,6 +89,8 @@ Result<int> BhyveRunner::build_and_run(machine::EngineChoice const& engine)
 // -S keeps guest memory out of swap, -C puts it into core dumps.
 Result<void> BhyveRunner::prepare_memory()
 {
+    if (!m_config.memory_huge_pages)
+        m_memory->huge_regions().disable();
     if (m_config.memory_wired) {
         u8 const* const high = m_memory->range(Gpa(GuestMemory::high_base), m_memory->high_size());
         bool const locked = mlock(m_memory->range(Gpa(0), m_memory->low_size()), m_memory->low_size()) == 0
@@ -161,7 +163,7 @@ Result<void> BhyveRunner::load()
         auto const state = TRY(machine::SavedState::decode(bytes, vm.path() + "/state"));
         if (state.record().kind == MachineRecord::Kind::loaded)
             return m_pc->restore(state, vm.path() + "/state");
-        machine::clear_memory(*m_memory);
+        m_memory->clear();
     }
     return load_kernel();
 }
@@ -180,7 +182,7 @@ Result<void> BhyveRunner::restart()
 {
     log::info("{}: the guest reboots", m_config.name);
     m_pc->reset();
-    machine::clear_memory(*m_memory);
+    m_memory->clear();
     TRY(load_kernel());
     m_asked_to_power_off = false;
     ++m_start;

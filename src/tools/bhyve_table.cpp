@@ -62,7 +62,7 @@ OptionGroup running_options()
         {
             { 'k', "", required, "file", "Read configuration variables from a file, a key=value to a line." },
             { 'o', "", required, "key=value",
-                "Set a configuration variable. engine=auto|kvm|soft chooses what runs the virtual CPUs; log.file=PATH appends messages to a file in place of the standard error output; soft.perf_map=true writes /tmp/perf-PID.map, by which perf(1) names translated code; "
+                "Set a configuration variable. engine=auto|kvm|soft chooses what runs the virtual CPUs; log.file=PATH appends messages to a file in place of the standard error output; memory.huge_pages=false asks the host for no huge pages; soft.perf_map=true writes /tmp/perf-PID.map, by which perf(1) names translated code; "
                 "config.dump=1 prints all variables and exits." },
             { 'D', "", none, "", "Destroy the VM when the guest powers off." },
             { 'M', "", none, "", "Monitor mode: the VM is created when there is none, and destroyed at the end." },

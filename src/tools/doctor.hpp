@@ -15,7 +15,7 @@ struct HostReport {
     std::string vmm_directory;
     std::string vmm_trouble;  // why it cannot hold machines; empty: it can
     u64 vmm_room = 0;         // bytes free for guest memory, 0: no limit known
-    std::string huge_shared;  // what the kernel does about huge pages of shared memory: always, within_size, advise, never; empty: not told
+    bool huge_pages = false;  // the host puts guest memory into huge pages
     bool tap_devices = false; // /dev/net/tun opens
 };
 

@@ -90,6 +90,7 @@ GuestMemory::GuestMemory(u8* reservation, u64 reservation_size, u8* base, u64 si
     , m_size(size)
     , m_low_size(size < low_limit ? size : low_limit)
     , m_file(file)
+    , m_huge_regions(base, size)
 {
 }
 
@@ -149,6 +150,24 @@ bool GuestMemory::write(Gpa address, void const* from, u64 length)
     std::memcpy(to, from, length);
     written(address, length);
     return true;
+}
+
+void GuestMemory::clear_range(Gpa address, u64 length)
+{
+    u8* const start = range(address, length);
+    if (!start)
+        return;
+    // SAFETY: our own mapping; only its contents go. RAM of a machine is a shared file, of a file system that may know no holes.
+    if (madvise(start, length, m_file >= 0 ? MADV_REMOVE : MADV_DONTNEED) != 0)
+        std::memset(start, 0, length);
+    written(address, length);
+}
+
+void GuestMemory::clear()
+{
+    clear_range(Gpa(0), low_size());
+    clear_range(Gpa(high_base), high_size());
+    m_huge_regions.forget();
 }
 
 } // namespace anyhyve

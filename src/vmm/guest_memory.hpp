@@ -9,6 +9,7 @@
 
 #include "base/result.hpp"
 #include "vmm/address.hpp"
+#include "vmm/huge_regions.hpp"
 
 namespace anyhyve {
 
@@ -70,9 +71,15 @@ public:
     }
     void set_watcher(MemoryWatcher* watcher) { m_watcher.store(watcher, std::memory_order_release); }
 
+    // All zero again, and given back to the host. Tells the watcher.
+    void clear();
+
+    HugeRegions& huge_regions() { return m_huge_regions; }
+
 private:
     GuestMemory(u8* reservation, u64 reservation_size, u8* base, u64 size, int file);
     u8* high_range(Gpa address, u64 length) const;
+    void clear_range(Gpa address, u64 length);
 
     u8* m_reservation;
     u64 m_reservation_size;
@@ -81,6 +88,7 @@ private:
     u64 m_low_size;
     int const m_file; // a descriptor of our own; -1: anonymous memory
     std::atomic<MemoryWatcher*> m_watcher { nullptr };
+    HugeRegions m_huge_regions;
 };
 
 } // namespace anyhyve

@@ -29,40 +29,25 @@ Result<void> CodeCache::map()
         close(file);
         return Error::from_errno(errno, "code cache");
     }
-    // SAFETY: fresh mappings of a file that only we hold; one is never executable, the other never writable.
-    void* const writable = mmap(nullptr, code_size, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
-    void* const executable = mmap(nullptr, code_size, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
-    int const code_error = errno;
+    using host::Mapping;
+    auto writable = Mapping::of_file(file, code_size, Mapping::Access::read_write, Mapping::Sharing::shared, "code cache", Mapping::Place::huge_page);
+    auto executable = Mapping::of_file(file, code_size, Mapping::Access::read_execute, Mapping::Sharing::shared, "code cache (is executable memory forbidden here?)", Mapping::Place::huge_page);
     close(file);
-    if (writable == MAP_FAILED || executable == MAP_FAILED)
-        return Error::from_errno(code_error, "code cache (is executable memory forbidden here?)");
-    m_writable = m_code_next = m_code_floor = static_cast<u8*>(writable);
-    m_executable_delta = static_cast<u8*>(executable) - static_cast<u8*>(writable);
+    m_writable_code = TRY(std::move(writable));
+    m_executable_code = TRY(std::move(executable));
+    m_writable = m_code_next = m_code_floor = m_writable_code.data();
+    m_executable_delta = m_executable_code.data() - m_writable;
 
-    // Below 2 GiB, so that generated code names a record with 32 bits.
-    void* const records = mmap(nullptr, record_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_32BIT, -1, 0);
+    m_records = TRY(Mapping::anonymous(record_size, Mapping::Place::below_2gib));
     m_page_count = m_memory.size() / GuestMemory::page_size;
-    void* const pages = mmap(nullptr, m_page_count * sizeof(PageInfo), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (records == MAP_FAILED || pages == MAP_FAILED)
-        return Error::from_errno(errno, "code cache records");
-    m_records = static_cast<u8*>(records);
+    m_page_memory = TRY(Mapping::anonymous(m_page_count * sizeof(PageInfo)));
     // SAFETY: zero-filled anonymous memory is a valid array of PageInfo with all members zero.
-    m_pages = static_cast<PageInfo*>(pages);
+    m_pages = reinterpret_cast<PageInfo*>(m_page_memory.data());
     m_hash.resize(hash_size);
     return {};
 }
 
-CodeCache::~CodeCache()
-{
-    if (m_writable) {
-        munmap(m_writable, code_size);
-        munmap(m_writable + m_executable_delta, code_size);
-    }
-    if (m_records)
-        munmap(m_records, record_size);
-    if (m_pages)
-        munmap(m_pages, m_page_count * sizeof(PageInfo));
-}
+CodeCache::~CodeCache() = default;
 
 void CodeCache::remove_cpu(Cpu& cpu)
 {
@@ -337,6 +322,12 @@ u8* CodeCache::code_space(u64 wanted)
 
 void CodeCache::commit_code(u8* end)
 {
+    // The host's huge pages, one by one as they come into use.
+    u64 const used = align_up(static_cast<u64>(end - m_writable), host::Mapping::huge_page_size);
+    if (used > m_huge_code && used <= code_size) {
+        static_cast<void>(host::Mapping::make_huge(m_writable + m_huge_code, used - m_huge_code));
+        m_huge_code = used;
+    }
     m_code_next = std::min(m_writable + align_up(static_cast<u64>(end - m_writable), 16), m_writable + code_size);
 }
 
@@ -360,7 +351,7 @@ void* CodeCache::allocate(u64 size, u64 alignment)
     if (place + size > record_size)
         return nullptr;
     m_record_next = place + size;
-    return m_records + place;
+    return m_records.data() + place;
 }
 
 bool CodeCache::has_room() const

@@ -11,6 +11,7 @@
 #include "base/result.hpp"
 #include "engine/soft/block.hpp"
 #include "engine/soft/cache_lock.hpp"
+#include "host/mapping.hpp"
 
 namespace anyhyve::soft {
 
@@ -145,13 +146,14 @@ private:
     CacheLock m_lock;
     std::atomic<bool> m_standstill { false };
     std::vector<Cpu*> m_cpus;
+    host::Mapping m_writable_code, m_executable_code, m_records, m_page_memory;
     u8* m_writable = nullptr;
     std::ptrdiff_t m_executable_delta = 0;
     u8* m_code_next = nullptr;
     u8* m_code_floor = nullptr;
-    u8* m_records = nullptr;
+    u64 m_huge_code = 0; // bytes of the code that lie in huge pages, if the host has them
     u64 m_record_next = 0;
-    PageInfo* m_pages = nullptr; // one per page of RAM, sparse
+    PageInfo* m_pages = nullptr; // one per page of RAM, sparse, in m_page_memory
     u64 m_page_count = 0;
     std::vector<Block*> m_hash;
     std::vector<Block*> m_by_code; // in the order of their code

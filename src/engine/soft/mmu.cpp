@@ -75,6 +75,17 @@ void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& tra
     note_page_size(linear, translation);
 }
 
+// What the guest uses much shall lie in huge pages of the host.
+void Mmu::note_use(u64 physical)
+{
+    GuestMemory& memory = *m_cpu.wires.memory;
+    u64 const offset = memory.offset_of(Gpa(physical));
+    if (!memory.huge_regions().count_use(offset))
+        return;
+    VectorStateGuard guard(m_cpu);
+    memory.huge_regions().collapse(offset);
+}
+
 Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
 {
     TlbEntry const& entry = m_cpu.tlb[index][slot_of(linear)];
@@ -90,6 +101,8 @@ Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
     STEP(walk_pages(m_cpu, linear, access, index, translation));
     target.physical = translation.physical | (linear & 0xfff);
     u8* const page = m_cpu.wires.memory->range(Gpa(translation.physical), 0x1000);
+    if (page)
+        note_use(translation.physical);
     target.host = page ? page + (linear & 0xfff) : nullptr;
     target.watched = page && m_cache.watched(translation.physical);
     if (page && access != Access::fetch)

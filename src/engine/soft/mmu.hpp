@@ -108,6 +108,7 @@ private:
                 overflow = true;
         }
     };
+    void note_use(u64 physical);
     void fill(u64 linear, Access, TlbIndex, struct Translation const&, u8* host, bool watched);
     void flush_log(FillLog&, TlbIndex);
     void flush_code_log(FillLog&, TlbIndex);
