@@ -19,6 +19,12 @@ constexpr RegisterRow plain(std::string_view name)
     return { name, 64, [](CpuState const& state) { return state.*member; }, [](CpuState& state, u64 value) { state.*member = value; } };
 }
 
+template<u32 CpuState::*member>
+constexpr RegisterRow word(std::string_view name)
+{
+    return { name, 32, [](CpuState const& state) { return u64 { state.*member }; }, [](CpuState& state, u64 value) { state.*member = static_cast<u32>(value); } };
+}
+
 template<unsigned index>
 constexpr RegisterRow debug(std::string_view name)
 {
@@ -115,6 +121,8 @@ constexpr RegisterRow registers[] = {
     system_selector<&CpuState::ldtr>("ldtr"),
     plain<&CpuState::cr8>("cr8"),
     plain<&CpuState::xcr0>("xcr0"),
+    word<&CpuState::pkru>("pkru"),
+    word<&CpuState::pkrs>("pkrs"),
     plain<&CpuState::star>("star"),
     plain<&CpuState::lstar>("lstar"),
     plain<&CpuState::cstar>("cstar"),

@@ -21,6 +21,7 @@ struct CpuState {
     x86::TableRegister gdtr, idtr;
     u64 cr0 = 0x60000010, cr2 = 0, cr3 = 0, cr4 = 0, cr8 = 0;
     u64 xcr0 = 1;
+    u32 pkru = 0, pkrs = 0; // rights by protection key, of user and of supervisor pages
     std::array<u64, 4> pdpte {}; // PAE paging: the cached page-directory-pointer entries
     std::array<u64, 4> dr {};
     u64 dr6 = 0xffff0ff0, dr7 = 0x400;
@@ -35,6 +36,7 @@ struct CpuState {
     std::array<u64, 20> mtrr_variable {}; // base, mask of ten ranges
 
     // x87, SSE, AVX, AVX-512 in the standard XSAVE format (SDM vol. 1 13.4); XSTATE_BV says what is not in its initial state.
+    // PKRU is not here, though guests' own images have it.
     alignas(64) std::array<u8, xsave_size> xsave {};
 
     Activity activity = Activity::running;

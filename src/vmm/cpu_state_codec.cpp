@@ -40,7 +40,7 @@ void walk_segment(Direction direction, Segment& segment)
 
 // State is CpuState, const when it is written.
 template<typename Direction, typename State>
-void walk(Direction direction, State& state)
+void walk(Direction direction, State& state, u32 version)
 {
     auto const all = [&](auto&... values) { (direction.number(values), ...); };
     auto const each = [&](auto& values) {
@@ -65,6 +65,8 @@ void walk(Direction direction, State& state)
     each(state.mtrr_variable);
     direction.bytes(state.xsave);
     all(state.activity, state.interrupt_shadow, state.nmi_blocked, state.nmi_pending);
+    if (version >= 2)
+        all(state.pkru, state.pkrs);
 }
 
 Result<void> require(bool good, char const* what)
@@ -144,7 +146,8 @@ Result<void> check_xsave(CpuState const& state)
     TRY(require((state.xcr0 & avx512) == 0 || ((state.xcr0 & avx512) == avx512 && (state.xcr0 & sse_avx) == sse_avx), "XCR0 has a part of AVX-512 only"));
     u64 const present = quad(512);
     // SSE state exists without XCR0.SSE too: FXSAVE moves it.
-    TRY(require((present & ~(state.xcr0 | 3)) == 0, "the XSAVE area has components that XCR0 does not have"));
+    constexpr u64 pkru = 1 << 9;
+    TRY(require((present & ~((state.xcr0 & ~pkru) | 3)) == 0, "the XSAVE area has components that XCR0 does not have, or PKRU"));
     for (std::size_t offset = 520; offset < 576; offset += 8)
         TRY(require(quad(offset) == 0, "the header of the XSAVE area has reserved bytes set"));
     u32 mxcsr;
@@ -156,7 +159,7 @@ Result<void> check_xsave(CpuState const& state)
 
 void encode_cpu_state(CpuState const& state, Encoder& encoder)
 {
-    walk(Writer { encoder }, state);
+    walk(Writer { encoder }, state, cpu_state_version);
 }
 
 Result<void> check_cpu_state(CpuState const& state)
@@ -170,10 +173,10 @@ Result<void> check_cpu_state(CpuState const& state)
 
 Result<void> decode_cpu_state(Decoder& decoder, u32 version, CpuState& state)
 {
-    if (version != cpu_state_version)
+    if (version == 0 || version > cpu_state_version)
         return make_error(EBADMSG, "version {} of a vCPU's state is unknown", version);
     CpuState decoded;
-    walk(Reader { decoder }, decoded);
+    walk(Reader { decoder }, decoded, version);
     if (!decoder.ok())
         return Error("the state of a vCPU ends too early", EBADMSG);
     TRY(check_cpu_state(decoded));

@@ -8,7 +8,8 @@
 namespace anyhyve {
 
 // The version of the chunk "vcpuN" that encode_cpu_state() writes.
-constexpr u32 cpu_state_version = 1;
+// 2 has PKRU and PKRS; 1, without, can still be read.
+constexpr u32 cpu_state_version = 2;
 
 void encode_cpu_state(CpuState const&, Encoder&);
 

@@ -23,7 +23,7 @@ constexpr u64 pe = 1 << 0, mp = 1 << 1, em = 1 << 2, ts = 1 << 3, et = 1 << 4, n
 namespace cr4 {
 constexpr u64 vme = 1 << 0, pvi = 1 << 1, tsd = 1 << 2, de = 1 << 3, pse = 1 << 4, pae = 1 << 5, mce = 1 << 6, pge = 1 << 7, pce = 1 << 8, osfxsr = 1 << 9,
               osxmmexcpt = 1 << 10, umip = 1 << 11, la57 = 1 << 12, vmxe = 1 << 13, fsgsbase = 1 << 16, pcide = 1 << 17, osxsave = 1 << 18, smep = 1 << 20,
-              smap = 1 << 21, pke = 1 << 22;
+              smap = 1 << 21, pke = 1 << 22, pks = 1 << 24;
 } // namespace cr4
 
 namespace efer {
@@ -40,7 +40,7 @@ constexpr u8 divide_error = 0, debug = 1, nmi = 2, breakpoint = 3, overflow = 4,
 namespace msr {
 constexpr u32 tsc = 0x10, apic_base = 0x1b, feature_control = 0x3a, tsc_adjust = 0x3b, spec_ctrl = 0x48, pred_cmd = 0x49, bios_sign_id = 0x8b, mtrr_cap = 0xfe,
               arch_capabilities = 0x10a, sysenter_cs = 0x174, sysenter_esp = 0x175, sysenter_eip = 0x176, mcg_cap = 0x179, mcg_status = 0x17a, misc_enable = 0x1a0,
-              mtrr_phys_base0 = 0x200, mtrr_fix64k = 0x250, mtrr_fix16k = 0x258, mtrr_fix4k = 0x268, pat = 0x277, mtrr_def_type = 0x2ff, tsc_deadline = 0x6e0,
+              mtrr_phys_base0 = 0x200, mtrr_fix64k = 0x250, mtrr_fix16k = 0x258, mtrr_fix4k = 0x268, pat = 0x277, mtrr_def_type = 0x2ff, tsc_deadline = 0x6e0, pkrs = 0x6e1,
               x2apic_first = 0x800, x2apic_last = 0x8ff, xss = 0xda0, efer = 0xc0000080, star = 0xc0000081, lstar = 0xc0000082, cstar = 0xc0000083,
               sfmask = 0xc0000084, fs_base = 0xc0000100, gs_base = 0xc0000101, kernel_gs_base = 0xc0000102, tsc_aux = 0xc0000103;
 } // namespace msr

@@ -126,7 +126,7 @@ Outcome write_cr4(Cpu& cpu, u64 value)
     constexpr u64 reloads_pdptes = cr4::pge | cr4::pse | cr4::pae | cr4::smep;
     if ((changed & reloads_pdptes) && pae_paging(cpu.cr0, value, cpu.efer))
         STEP(load_pdptes_or_undo(cpu, cpu.cr4, before));
-    flush_after(cpu, changed, cr4::pge | cr4::pse | cr4::pae | cr4::smep | cr4::smap | cr4::pcide);
+    flush_after(cpu, changed, cr4::pge | cr4::pse | cr4::pae | cr4::smep | cr4::smap | cr4::pcide | cr4::pke | cr4::pks);
     return Outcome::next;
 }
 
@@ -280,7 +280,8 @@ Outcome execute_xgetbv(Cpu& cpu, Instruction const&)
     if (index == 1 && host_vector_unit().xgetbv1) {
         u32 low = 0, high = 0;
         asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(1));
-        value &= (u64 { high } << 32) | low;
+        u64 const in_use = (u64 { high } << 32) | low | (cpu.key_rights[user_pages].value != 0 ? xcr0::pkru : 0);
+        value &= in_use;
     } else if (index != 0)
         return raise_gp(cpu);
     cpu.gpr[rax] = static_cast<u32>(value);

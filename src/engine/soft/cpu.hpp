@@ -55,7 +55,7 @@ enum TlbIndex : u8 { tlb_user, tlb_supervisor, tlb_supervisor_user_access /* SMA
 struct TlbEntry {
     u64 read_tag = ~u64 { 0 };   // linear page address, or ~0
     u64 write_tag = ~u64 { 0 };
-    u64 unused = 0;
+    u64 key = 0;                 // keyed_as(): 0 where no protection key but 0 is at work
     u64 addend = 0;              // host pointer = linear address + addend
 };
 constexpr unsigned tlb_entries = 4096;
@@ -116,6 +116,20 @@ constexpr SiteClass site_classes[tlb_index_count][4] = { // by TlbIndex and Site
 constexpr unsigned site_slots = 2048;
 constexpr unsigned slots_per_mark = 64; // one byte says whether any of so many slots is in use
 
+// What protection keys take away (SDM vol. 3A 4.6.2): for each of 16 keys a bit for all data accesses and one for writes. Which register counts
+// is up to the page: PKRU for those that user code may reach, PKRS for the others.
+enum KeyedPages : u8 { user_pages, supervisor_pages, keyed_pages_count };
+constexpr unsigned protection_keys = 16;
+struct KeyRights {
+    static constexpr u32 access_disabled = 1, write_disabled = 2, of_key_zero = 3;
+    u32 value = 0;             // the register
+    u32 watched = of_key_zero; // its bits that, once set, take away what look-aside entries may grant
+    u32 of(unsigned key) const { return value >> (2 * key) & 3; }
+    static u32 both_bits(unsigned key) { return u32 { 3 } << (2 * key); }
+};
+// What TlbEntry::key holds.
+constexpr unsigned keyed_as(KeyedPages pages, unsigned key) { return key == 0 ? 0 : pages * protection_keys + key; }
+
 // The part of the mode that decides how code is translated. Two blocks of different ModeBits are different blocks.
 using ModeBits = u32;
 
@@ -144,6 +158,7 @@ struct alignas(64) Cpu {
     std::array<u64, site_slots> site_checked_at {}; // time stamp counter
 
     // --- architecture ---
+    std::array<KeyRights, keyed_pages_count> key_rights {}; // PKRU, PKRS; written by Mmu::set_key_rights
     u64 rflags = x86::rflags::fixed; // complete while a C++ function runs, arithmetic bits included
     x86::SegmentRegister ldtr, tr;
     x86::TableRegister gdtr, idtr;

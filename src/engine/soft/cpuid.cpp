@@ -36,7 +36,7 @@ bool offered(CpuidFeature const& feature, bool amd)
     bool const enabled = (host_vector_unit().mask & feature.xcr0_needed) == feature.xcr0_needed && (feature.xcr0_needed == 0 || host_vector_unit().xsave);
     switch (feature.offer) {
     case Offer::host: return host && enabled;
-    case Offer::always: return true;
+    case Offer::always: return enabled;
     case Offer::amd: return amd;
     case Offer::intel: return !amd;
     case Offer::amd_host: return amd && host && enabled;
@@ -145,8 +145,12 @@ void Cpuid::add_identity(VcpuWires const& wires)
     if (logical > 1)
         leaf1.edx |= leaf1_edx_htt;
     m_supported_xcr0 = host_vector_unit().mask;
+    if (has(x86::Feature::pku))
+        m_supported_xcr0 |= xcr0::pkru;
     using namespace x86::cr4;
-    m_supported_cr4 = vme | pvi | tsd | de | pse | pae | mce | pge | pce | osfxsr | osxmmexcpt | umip | fsgsbase | pcide | smep | smap;
+    m_supported_cr4 = vme | pvi | tsd | de | pse | pae | mce | pge | pce | osfxsr | osxmmexcpt | umip | fsgsbase | pcide | smep | smap | pks;
+    if (has(x86::Feature::pku))
+        m_supported_cr4 |= pke;
     if (has(x86::Feature::xsave))
         m_supported_cr4 |= osxsave;
 }

@@ -1,4 +1,4 @@
-// The feature bits of CPUID that a guest may see, one row each. What has no row is hidden: TSX, MPX, AMX, protection keys, CET, UINTR,
+// The feature bits of CPUID that a guest may see, one row each. What has no row is hidden: TSX, MPX, AMX, CET, UINTR,
 // VMX, SVM, MONITOR, performance counters, WAITPKG, ENQCMD, Key Locker, SGX, LA57, and whatever comes in the future.
 // Source: Intel SDM vol. 2A CPUID tables 3-8, 3-10, 3-11; AMD APM vol. 3 appendix E.
 #pragma once
@@ -11,7 +11,7 @@ namespace anyhyve::soft {
 // When a guest gets a feature bit.
 enum class Offer : u8 {
     host,     // when the host has it: the instructions run on the host
-    always,   // the engine does it all by itself
+    always,   // the engine does it all by itself (given the components, if any)
     amd,      // always, with an AMD host
     intel,    // always, with another one
     amd_host, // when the host has it and is AMD's
@@ -105,6 +105,7 @@ constexpr CpuidFeature features[] = {
     { 7, 0, ebx, 31, Offer::host, F::avx512vl, zmm },
     { 7, 0, ecx, 1, Offer::host, F::avx512_vbmi, zmm },
     { 7, 0, ecx, 2, Offer::always },                 // UMIP
+    { 7, 0, ecx, 3, Offer::always, F::pku, xcr0::x87 | xcr0::sse }, // protection keys of user pages: the engine's, but XSAVE moves PKRU
     { 7, 0, ecx, 6, Offer::host, F::avx512_vbmi2, zmm },
     { 7, 0, ecx, 8, Offer::host, F::gfni },
     { 7, 0, ecx, 9, Offer::host, F::vaes, ymm },
@@ -116,6 +117,7 @@ constexpr CpuidFeature features[] = {
     { 7, 0, ecx, 25, Offer::host, F::cldemote },
     { 7, 0, ecx, 27, Offer::host, F::movdiri },
     { 7, 0, ecx, 28, Offer::host, F::movdir64b },
+    { 7, 0, ecx, 31, Offer::always },                // protection keys of supervisor pages
     { 7, 0, edx, 4, Offer::always },                 // FSRM
     { 7, 0, edx, 8, Offer::host, F::avx512_vp2intersect, zmm },
     { 7, 0, edx, 10, Offer::host },                  // VERW clears buffers

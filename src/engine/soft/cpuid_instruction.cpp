@@ -7,7 +7,7 @@ namespace anyhyve::soft {
 
 namespace {
 
-constexpr u32 leaf1_ecx_osxsave = 1u << 27, leaf1_edx_apic = 1u << 9;
+constexpr u32 leaf1_ecx_osxsave = 1u << 27, leaf1_edx_apic = 1u << 9, leaf7_ecx_ospke = 1u << 4;
 
 } // namespace
 
@@ -34,6 +34,8 @@ CpuidLeaf Cpuid::query(Cpu const& cpu, u32 leaf, u32 subleaf) const
         answer.ecx |= leaf1_ecx_osxsave;
     if (leaf == 1 && !cpu.apic_enabled)
         answer.edx &= ~leaf1_edx_apic;
+    if (leaf == 7 && subleaf == 0 && (cpu.cr4 & x86::cr4::pke))
+        answer.ecx |= leaf7_ecx_ospke;
     if (leaf == 0xd && subleaf == 0)
         answer.ebx = host_vector_unit().standard_size(cpu.xcr0);
     if (leaf == 0xd && subleaf == 1 && has(x86::Feature::xsavec))

@@ -55,6 +55,27 @@ bool x87_in_use()
     return (low & xcr0::x87) != 0;
 }
 
+// PKRU is a register of ours: the host's instructions leave out what follows adds to an image, or takes from one.
+u64 live_pkru(Cpu const& cpu) { return cpu.key_rights[user_pages].value; }
+// Of the components in `mask`: is PKRU not in its initial state?
+u64 pkru_in_use(Cpu const& cpu, u64 mask) { return live_pkru(cpu) != 0 ? mask & xcr0::pkru : 0; }
+
+// What the host's instruction would have written of it. `compacted`: the image's components, or 0.
+void add_pkru(Cpu const& cpu, u8* image, u64 mask, u64 compacted, Save how)
+{
+    using namespace xsave_image;
+    if (!(mask & xcr0::pkru))
+        return;
+    u64 const in_use = pkru_in_use(cpu, mask);
+    auto const& unit = host_vector_unit();
+    u32 const at = compacted ? unit.compacted_offset(compacted, xcr0::pkru_component) : unit.components[xcr0::pkru_component].offset;
+    if (in_use || how == Save::plain)
+        put_field<u64>(image, at, live_pkru(cpu));
+    put_field<u64>(image, xstate_bv, (get_field<u64>(image, xstate_bv) & ~xcr0::pkru) | in_use);
+    if (compacted)
+        put_field<u64>(image, xcomp_bv, get_field<u64>(image, xcomp_bv) | xcr0::pkru);
+}
+
 void clear_x87_pointers(u8* image)
 {
     using namespace xsave_image;
@@ -82,7 +103,8 @@ Outcome save_copy(Cpu& cpu, u64 linear, u64 mask, Save how)
     using namespace xsave_image;
     u8* const image = cpu.bounce.data();
     zero_words(image + xstate_bv, header_size);
-    host_xsave(image, mask);
+    host_xsave(image, mask & ~xcr0::pkru);
+    add_pkru(cpu, image, mask, 0, Save::plain);
     clear_x87_pointers(image);
     u64 in_use = get_field<u64>(image, xstate_bv) & mask;
     if (how == Save::compacted && get_field<u32>(image, mxcsr) != mxcsr_initial)
@@ -120,11 +142,13 @@ Outcome save(Cpu& cpu, Instruction const& instruction, Save how)
         STEP(cpu.mmu->host_pointer(linear, size, Access::write, host));
     if (host == nullptr)
         return save_copy(cpu, linear, mask, how);
+    u64 const by_host = mask & ~xcr0::pkru;
     switch (how) {
-    case Save::plain: host_xsave(host, mask); break;
-    case Save::optimized: host_xsaveopt(host, mask); break;
-    case Save::compacted: host_xsavec(host, mask); break;
+    case Save::plain: host_xsave(host, by_host); break;
+    case Save::optimized: host_xsaveopt(host, by_host); break;
+    case Save::compacted: host_xsavec(host, by_host); break;
     }
+    add_pkru(cpu, host, mask, how == Save::compacted ? mask : 0, how);
     return Outcome::next;
 }
 
@@ -233,9 +257,11 @@ Outcome restore(Cpu& cpu, Instruction const& instruction, Formats formats)
         return raise_gp(cpu);
     if (register_file(cpu) == RegisterFile::eight)
         keep_high_registers(cpu, mask, present);
-    put_field<u64>(image, xstate_bv, present);
+    put_field<u64>(image, xstate_bv, present & ~xcr0::pkru);
     zero_words(image + xcomp_bv, header_size - 8);
-    host_xrstor(image, mask);
+    host_xrstor(image, mask & ~xcr0::pkru);
+    if (mask & xcr0::pkru)
+        cpu.mmu->set_key_rights(user_pages, present & xcr0::pkru ? get_field<u32>(image, host_vector_unit().components[xcr0::pkru_component].offset) : 0);
     return Outcome::next;
 }
 

@@ -1,6 +1,7 @@
 // Finds out once, at program start, what the host's vector unit looks like.
 #include "engine/soft/host_vector_unit.hpp"
 
+#include <algorithm>
 #include <cpuid.h>
 
 #include "base/bits.hpp"
@@ -51,6 +52,10 @@ HostVectorUnit detect()
         __cpuid_count(0xd, n, eax, ebx, ecx, edx);
         unit.components[n] = { .offset = ebx, .size = eax, .aligned = (ecx & 2) != 0 };
     }
+    u32 end = xsave_image::extended;
+    for (auto const& component : unit.components)
+        end = std::max(end, component.offset + component.size);
+    unit.components[xcr0::pkru_component] = { .offset = static_cast<u32>(align_up(end, 8)), .size = 8, .aligned = false };
     return unit;
 }
 

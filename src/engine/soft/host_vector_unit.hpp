@@ -10,10 +10,10 @@ namespace anyhyve::soft {
 
 // State components, as bits of XCR0 (SDM vol. 1 13.1).
 namespace xcr0 {
-constexpr u64 x87 = 1 << 0, sse = 1 << 1, avx = 1 << 2, opmask = 1 << 5, zmm_high256 = 1 << 6, high16_zmm = 1 << 7;
+constexpr u64 x87 = 1 << 0, sse = 1 << 1, avx = 1 << 2, opmask = 1 << 5, zmm_high256 = 1 << 6, high16_zmm = 1 << 7, pkru = 1 << 9;
 constexpr u64 avx512 = opmask | zmm_high256 | high16_zmm;
 constexpr u64 offered = x87 | sse | avx | avx512;
-constexpr unsigned component_count = 8;
+constexpr unsigned component_count = 10, pkru_component = 9;
 } // namespace xcr0
 
 // Offsets in the 512-byte legacy region (SDM vol. 1 table 10-2) and the header (13.4.2).
@@ -34,9 +34,9 @@ struct HostVectorUnit {
     };
 
     bool xsave = false, xsaveopt = false, xsavec = false, xgetbv1 = false;
-    u64 mask = xcr0::x87 | xcr0::sse; // components of the host's XCR0 that a guest may have
+    u64 mask = xcr0::x87 | xcr0::sse; // components of the host's XCR0 that a guest may have, and that are its own in the host's registers: not PKRU
     u32 mxcsr_mask = 0xffff;
-    std::array<Component, xcr0::component_count> components {};
+    std::array<Component, xcr0::component_count> components {}; // PKRU's place is ours to choose: behind the others, where processors have it
 
     // Bytes of an image with these components, header included. (These three are in extended_state_image.cpp: they run while the guest's
     // vector registers are live.)

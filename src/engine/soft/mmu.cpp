@@ -69,6 +69,8 @@ void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& tra
     if (!watched && translation.dirty && translation.writable)
         entry.write_tag = page;
     static_cast<void>(access);
+    if (translation.key != 0)
+        note_key(index, slot_of(linear), translation);
     if (same)
         return;
     (translation.global ? m_filled_global : m_filled)[index].add(slot_of(linear));
@@ -473,6 +475,8 @@ void Mmu::flush_non_global()
 {
     ++m_statistics.flushes_non_global;
     m_cpu.forget_pages();
+    if (!m_keyed_global)
+        forget_keys();
     forget_local_jumps();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         flush_log(m_filled[i], static_cast<TlbIndex>(i));
@@ -484,6 +488,7 @@ void Mmu::flush_all()
 {
     ++m_statistics.flushes_all;
     m_cpu.forget_pages();
+    forget_keys();
     clear_jumps();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         for (auto& entry : m_cpu.tlb[i])

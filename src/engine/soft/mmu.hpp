@@ -46,6 +46,8 @@ public:
     void flush_all();            // global entries too: CR0/CR4 paging bits, PGE toggles
     void flush_non_global();     // MOV to CR3
     void flush_page(u64 linear); // INVLPG
+    // Gives PKRU or PKRS another value, and drops what it no longer permits.
+    void set_key_rights(KeyedPages, u32 value);
     // After a change of CPL, CR0, CR4, EFER, RFLAGS.AC/VM, segments: recomputes cpu.mode and the fast segment limits.
     // Loads the PAE pointers when asked to (MOV CR3, CR0/CR4 changes): false in PAE mode with a bad entry (#GP).
     void update_mode();
@@ -110,6 +112,10 @@ private:
     };
     void note_use(u64 physical);
     void fill(u64 linear, Access, TlbIndex, struct Translation const&, u8* host, bool watched);
+    void drop_keyed(KeyedPages, u32 withdrawn);
+    void drop_unkeyed();
+    void note_key(TlbIndex, unsigned slot, struct Translation const&);
+    void forget_keys();
     void flush_log(FillLog&, TlbIndex);
     void flush_code_log(FillLog&, TlbIndex);
     void clear_jumps();
@@ -126,6 +132,8 @@ private:
     std::array<FillLog, tlb_index_count> m_code_filled {}, m_code_filled_global {};
     std::array<FillLog, tlb_index_count> m_jumps_filled {}; // of pages that are not global
     std::array<std::bitset<code_tlb_entries>, tlb_index_count> m_code_is_global {};
+    std::array<FillLog, tlb_index_count> m_keyed {}; // slots with protection keys but 0, and others that had one
+    bool m_keyed_global = false;                     // some of them survive MOV to CR3
     u64 m_unfinished = 0;       // physical range of a write through host_pointer() to watched memory
     unsigned m_unfinished_size = 0;
     u64 m_large_regions = 0; // a bit per hash of 2 MiB regions that were filled from 2 MiB pages

@@ -109,6 +109,19 @@ bool set_apic_base(Cpu& cpu, u32 index, u64 value)
 
 // --- registers with rules of their own ---
 
+bool get_pkrs(Cpu& cpu, u32, u64& value)
+{
+    value = cpu.key_rights[supervisor_pages].value;
+    return true;
+}
+bool set_pkrs(Cpu& cpu, u32, u64 value)
+{
+    if (value >> 32)
+        return false;
+    cpu.mmu->set_key_rights(supervisor_pages, static_cast<u32>(value));
+    return true;
+}
+
 bool get_tsc(Cpu& cpu, u32, u64& value)
 {
     value = guest_tsc(cpu);
@@ -244,6 +257,7 @@ constexpr MsrRow table[] = {
     { 0x639, 0x639, Owner::intel, get_constant<0>, refuse },
     { 0x641, 0x641, Owner::intel, get_constant<0>, refuse },
     { msr::tsc_deadline, msr::tsc_deadline, Owner::any, get_deadline, set_deadline },
+    { msr::pkrs, msr::pkrs, Owner::any, get_pkrs, set_pkrs },
     { msr::x2apic_first, msr::x2apic_last, Owner::any, get_interrupts, set_interrupts },
     { msr::xss, msr::xss, Owner::any, get<&Cpu::xss>, only_zero },
     { msr::efer, msr::efer, Owner::any, get<&Cpu::efer>, set_efer },

@@ -13,7 +13,7 @@ constexpr u64 physical_mask = (bit(physical_address_bits) - 1) & ~u64 { 0xfff };
 constexpr u64 reserved_high = bit(52) - bit(physical_address_bits);
 
 // Bits of the #PF error code (SDM vol. 3A 4.7).
-constexpr u32 code_present = 1, code_write = 2, code_user = 4, code_reserved = 8, code_fetch = 16;
+constexpr u32 code_present = 1, code_write = 2, code_user = 4, code_reserved = 8, code_fetch = 16, code_key = 32;
 
 class Walk {
 public:
@@ -96,13 +96,28 @@ private:
             return !m_no_execute && (by_user || !m_user || !(m_cpu.cr4 & x86::cr4::smep));
         if (!by_user && m_user && (m_cpu.cr4 & x86::cr4::smap) && m_rights != tlb_supervisor_user_access)
             return false;
-        return m_access == Access::read || m_writable || (!by_user && !(m_cpu.cr0 & x86::cr0::wp));
+        return m_access == Access::read || m_writable || !write_protected();
+    }
+    // Do writes by this privilege need a right to write?
+    bool write_protected() const { return m_rights == tlb_user || (m_cpu.cr0 & x86::cr0::wp); }
+    // What a key takes away from data accesses; fetches are free (SDM vol. 3A 4.6.2).
+    u32 denied_by_key(KeyedPages pages, unsigned key) const
+    {
+        if (m_access == Access::fetch)
+            return 0;
+        return m_cpu.key_rights[pages].of(key) & (write_protected() ? KeyRights::access_disabled | KeyRights::write_disabled : KeyRights::access_disabled);
     }
     Outcome finish(Entry* path, unsigned count, u64 page_base, u8 page_shift, bool update, Translation& translation)
     {
+        Entry& leaf = path[count - 1];
+        KeyedPages const pages = m_user ? user_pages : supervisor_pages;
+        bool const keyed = m_keys && (m_cpu.cr4 & (m_user ? x86::cr4::pke : x86::cr4::pks));
+        unsigned const key = keyed ? static_cast<unsigned>(bits(leaf.value, 62, 59)) : 0;
+        u32 const denied = keyed && update ? denied_by_key(pages, key) : 0;
+        if (denied & (m_access == Access::write ? KeyRights::access_disabled | KeyRights::write_disabled : KeyRights::access_disabled))
+            return page_fault(code_present | code_key);
         if (!permitted())
             return page_fault(code_present);
-        Entry& leaf = path[count - 1];
         if (update) {
             for (unsigned i = 0; i + 1 < count; ++i)
                 set_bits(path[i], accessed);
@@ -110,7 +125,9 @@ private:
         }
         translation.physical = page_base;
         translation.user = m_user;
-        translation.writable = m_writable || (m_rights != tlb_user && !(m_cpu.cr0 & x86::cr0::wp));
+        translation.writable = (m_writable || !write_protected()) && denied == 0;
+        translation.pages = pages;
+        translation.key = static_cast<u8>(key);
         translation.no_execute = m_no_execute;
         translation.global = (leaf.value & global) && (m_cpu.cr4 & x86::cr4::pge);
         translation.page_shift = page_shift;
@@ -123,11 +140,13 @@ private:
     Access m_access;
     TlbIndex m_rights;
     bool m_user = true, m_writable = true, m_no_execute = false;
+    bool m_keys = false; // entries hold protection keys
     Outcome m_outcome = Outcome::next;
 };
 
 Outcome Walk::four_level(Translation& translation, bool update)
 {
+    m_keys = true;
     Entry path[4];
     u64 table = m_cpu.cr3 & physical_mask;
     unsigned count = 0;

@@ -16,10 +16,12 @@ struct Translation {
     bool no_execute = false;
     bool global = false;
     u8 page_shift = 12;   // size of the page it comes from: 12, 21, 22 or 30
+    KeyedPages pages = user_pages;
+    u8 key = 0;           // protection key, where keys of such pages are at work
     bool dirty = false;   // the entry's D bit is set: writes need no further walk
 };
 
-// On failure cpu.fault holds the #PF. With `update` the accessed and, for writes, the dirty bit are set.
+// On failure cpu.fault holds the #PF. With `update` the accessed and, for writes, the dirty bit are set; without, protection keys do not count.
 Outcome walk_pages(Cpu&, u64 linear, Access, TlbIndex rights, Translation&, bool update = true);
 // PAE: loads the four pointers from CR3; false when one has reserved bits set.
 bool load_page_directory_pointers(Cpu&);

@@ -123,10 +123,8 @@ Outcome execute_hlt(Cpu& cpu, Instruction const&)
     return Outcome::halt;
 }
 
-// CPUID offers neither MONITOR nor protection keys.
+// CPUID offers no MONITOR.
 Outcome execute_monitor(Cpu& cpu, Instruction const&) { return raise_ud(cpu); }
 Outcome execute_mwait(Cpu& cpu, Instruction const&) { return raise_ud(cpu); }
-Outcome execute_rdpkru(Cpu& cpu, Instruction const&) { return raise_ud(cpu); }
-Outcome execute_wrpkru(Cpu& cpu, Instruction const&) { return raise_ud(cpu); }
 
 } // namespace anyhyve::soft

@@ -28,6 +28,9 @@ u32 pauses_left_offset() { return as_offset(offsetof(Cpu, pauses_left)); }
 u32 tsc_aux_offset() { return as_offset(offsetof(Cpu, tsc_aux)); }
 u32 tsc_offset_offset() { return as_offset(offsetof(Cpu, tsc_offset)); }
 u32 clock_tsc_offset_offset() { return as_offset(offsetof(Cpu, clock_tsc_offset)); }
+u32 cr4_offset() { return as_offset(offsetof(Cpu, cr4)); }
+u32 pkru_offset() { return as_offset(offsetof(Cpu, key_rights) + user_pages * sizeof(KeyRights) + offsetof(KeyRights, value)); }
+u32 pkru_watched_offset() { return as_offset(offsetof(Cpu, key_rights) + user_pages * sizeof(KeyRights) + offsetof(KeyRights, watched)); }
 u32 kernel_gs_base_offset() { return as_offset(offsetof(Cpu, kernel_gs_base)); }
 u32 segment_base_offset(x86::Segment s) { return as_offset(offsetof(Cpu, segments) + static_cast<u8>(s) * sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, base)); }
 u32 segment_end_offset(x86::Segment s, Access access)

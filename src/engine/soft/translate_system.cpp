@@ -1,5 +1,5 @@
-// System instructions that kernels execute all the time, without a call: SWAPGS, CLI, CLD, STAC, CLAC.
-// Only where nothing can go wrong: 64-bit code of ring 0. Everything else takes the general way.
+// System instructions that kernels execute all the time, without a call: SWAPGS, CLI, CLD, STAC, CLAC, RDTSC, RDPKRU, WRPKRU.
+// Only where nothing can go wrong, mostly 64-bit code of ring 0. Everything else takes the general way.
 #include "engine/soft/execute_functions.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/translator.hpp"
@@ -62,6 +62,46 @@ void Translator::emit_time_stamp(Step const& step)
         m_asm.gs_load(false, x86::rcx, tsc_aux_offset());
 }
 
+// scratch_a = 0 where CR4.PKE is set and ECX is 0, as RDPKRU and WRPKRU want it.
+void Translator::emit_check_key_instruction()
+{
+    constexpr i32 enabled = static_cast<i32>(x86::cr4::pke);
+    m_asm.gs_load(false, m_plan.a, cr4_offset());
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.a, enabled);
+    m_asm.arithmetic_imm(Arithmetic::xor_, false, m_plan.a, enabled);
+    m_asm.arithmetic(Arithmetic::or_, false, m_plan.a, x86::rcx);
+}
+
+void Translator::emit_read_key_rights(Step const& step)
+{
+    clobber_flags(x86::arithmetic_flags);
+    m_flags_in = FlagsIn::memory;
+    emit_check_key_instruction();
+    JumpSite const good = m_asm.jump_forward(Condition::equal);
+    emit_call(step, execute_rdpkru, true);
+    m_asm.bind(good);
+    m_asm.gs_load(false, x86::rax, pkru_offset());
+    m_asm.mov_imm(x86::rdx, 0);
+}
+
+// The look-aside tables must be told only when rights go that entries of theirs hang on.
+void Translator::emit_write_key_rights(Step const& step)
+{
+    clobber_flags(x86::arithmetic_flags);
+    m_flags_in = FlagsIn::memory;
+    emit_check_key_instruction();
+    m_asm.gs_load(false, m_plan.b, pkru_offset());
+    m_asm.arithmetic_imm(Arithmetic::xor_, false, m_plan.b, -1);
+    m_asm.arithmetic(Arithmetic::and_, false, m_plan.b, x86::rax);
+    m_asm.gs_arithmetic(Arithmetic::and_, false, m_plan.b, pkru_watched_offset());
+    m_asm.arithmetic(Arithmetic::or_, false, m_plan.b, x86::rdx);
+    m_asm.arithmetic(Arithmetic::or_, false, m_plan.b, m_plan.a);
+    JumpSite const quiet = m_asm.jump_forward(Condition::equal);
+    emit_call(step, execute_wrpkru, false);
+    m_asm.bind(quiet);
+    m_asm.gs_store(false, pkru_offset(), x86::rax);
+}
+
 // The host's PAUSE; now and then a look whether the one that this virtual CPU waits for has a host CPU to run on.
 void Translator::emit_pause(Step const& step)
 {
@@ -80,6 +120,14 @@ bool Translator::emit_system(Step const& step)
     bool const reads_time = operation == Operation::rdtsc || operation == Operation::rdtscp;
     if (reads_time && !(m_mode & (mode::single_step | mode::time_stamp_disabled))) {
         emit_time_stamp(step);
+        return true;
+    }
+    if (operation == Operation::rdpkru && !(m_mode & mode::single_step)) {
+        emit_read_key_rights(step);
+        return true;
+    }
+    if (operation == Operation::wrpkru && !(m_mode & mode::single_step)) {
+        emit_write_key_rights(step);
         return true;
     }
     if (operation == Operation::leave && is64()) {

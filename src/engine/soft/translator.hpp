@@ -149,6 +149,9 @@ private:
     // translate_system.cpp: system instructions that are worth their own code in ring 0
     bool emit_system(Step const&);
     void emit_swapgs();
+    void emit_check_key_instruction();
+    void emit_read_key_rights(Step const&);
+    void emit_write_key_rights(Step const&);
     void emit_sti();
     void emit_time_stamp(Step const&);
     void emit_pause(Step const&);

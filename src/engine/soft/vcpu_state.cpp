@@ -23,6 +23,8 @@ CpuState SoftVcpu::state() const
     s.cr4 = cpu.cr4;
     s.cr8 = cpu.wires.interrupts ? cpu.wires.interrupts->cr8() : 0;
     s.xcr0 = cpu.xcr0;
+    s.pkru = cpu.key_rights[user_pages].value;
+    s.pkrs = cpu.key_rights[supervisor_pages].value;
     s.pdpte = cpu.pdpte;
     s.dr = cpu.dr;
     s.dr6 = cpu.dr6;
@@ -75,6 +77,8 @@ void SoftVcpu::set_state(CpuState const& s)
     if (cpu.wires.interrupts && cpu.wires.interrupts->read_msr(x86::msr::apic_base, apic_base))
         cpu.apic_enabled = (apic_base & apic_base_enable) != 0;
     cpu.xcr0 = s.xcr0;
+    m_mmu.set_key_rights(user_pages, s.pkru);
+    m_mmu.set_key_rights(supervisor_pages, s.pkrs);
     cpu.pdpte = s.pdpte;
     cpu.dr = s.dr;
     cpu.dr6 = s.dr6;

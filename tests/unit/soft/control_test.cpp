@@ -167,7 +167,8 @@ TEST_F(ControlRegisters, xcr0)
     expect_gp(write_xcr0(0));
     expect_gp(write_xcr0(5));    // AVX without SSE
     expect_gp(write_xcr0(0x27)); // a part of AVX-512
-    expect_gp(write_xcr0(0x207));
+    expect_gp(write_xcr0(0x107));
+    EXPECT_EQ(write_xcr0(0x207), Outcome::jump); // PKRU
     EXPECT_EQ(write_xcr0(3), Outcome::jump);
     cpu.gpr[rcx] = 0;
     EXPECT_EQ(execute({ 0x0f, 0x01, 0xd0 }), Outcome::next);

@@ -42,6 +42,8 @@ TEST_F(CpuidTable, offers_what_makes_guests_cheap)
     for (unsigned const number : { 0u /* FSGSBASE */, 7u /* SMEP */, 9u /* ERMS */, 10u /* INVPCID */, 20u /* SMAP */ })
         EXPECT_TRUE(has(seven.ebx, number)) << number;
     EXPECT_TRUE(has(seven.ecx, 2)) << "UMIP";
+    EXPECT_EQ(has(seven.ecx, 3), host_vector_unit().xsave) << "PKU";
+    EXPECT_TRUE(has(seven.ecx, 31)) << "PKS";
     EXPECT_TRUE(has(seven.ecx, 22)) << "RDPID";
     EXPECT_TRUE(has(seven.edx, 29)) << "ARCH_CAPABILITIES";
     EXPECT_EQ(ask(0x80000007).edx, 1u << 8);
@@ -59,7 +61,7 @@ TEST_F(CpuidTable, hides_what_the_engine_lacks)
     auto const seven = ask(7);
     for (unsigned const number : { 2u /* SGX */, 4u /* HLE */, 11u /* RTM */, 14u /* MPX */ })
         EXPECT_FALSE(has(seven.ebx, number)) << number;
-    for (unsigned const number : { 3u /* PKU */, 4u, 5u /* WAITPKG */, 7u /* CET */, 16u /* LA57 */, 23u /* Key Locker */, 29u /* ENQCMD */ })
+    for (unsigned const number : { 4u /* OSPKE */, 5u /* WAITPKG */, 7u /* CET */, 16u /* LA57 */, 23u /* Key Locker */, 29u /* ENQCMD */ })
         EXPECT_FALSE(has(seven.ecx, number)) << number;
     for (unsigned const number : { 5u /* UINTR */, 20u /* CET */, 22u, 24u, 25u /* AMX */ })
         EXPECT_FALSE(has(seven.edx, number)) << number;
@@ -90,6 +92,14 @@ TEST_F(CpuidTable, osxsave_follows_cr4)
     EXPECT_TRUE(has(ask(1).ecx, 27));
 }
 
+TEST_F(CpuidTable, ospke_follows_cr4)
+{
+    EXPECT_FALSE(has(ask(7).ecx, 4));
+    cpu.cr4 |= x86::cr4::pke;
+    EXPECT_TRUE(has(ask(7).ecx, 4));
+    EXPECT_EQ(ask(7, 1).ecx, 0u);
+}
+
 TEST_F(CpuidTable, the_apic_is_shown_while_it_is_on)
 {
     EXPECT_TRUE(has(ask(1).edx, 9));
@@ -101,8 +111,8 @@ TEST_F(CpuidTable, extended_state_sizes)
 {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
     __cpuid_count(0xd, 0, eax, ebx, ecx, edx);
-    EXPECT_EQ(ask(0xd).eax, host_vector_unit().mask);
-    if (eax == host_vector_unit().mask) {
+    EXPECT_EQ(ask(0xd).eax, host_vector_unit().mask | xcr0::pkru);
+    if (eax == (host_vector_unit().mask | xcr0::pkru)) {
         EXPECT_EQ(ask(0xd).ecx, ecx);
     }
     cpu.xcr0 = xcr0::x87;
@@ -112,7 +122,12 @@ TEST_F(CpuidTable, extended_state_sizes)
     EXPECT_EQ(ask(0xd).ebx, 832u);
     EXPECT_EQ(ask(0xd, 2).eax, 256u);
     EXPECT_EQ(ask(0xd, 2).ebx, 576u);
-    EXPECT_EQ(ask(0xd, 9).eax, 0u); // protection keys
+    EXPECT_EQ(ask(0xd, 9).eax, 8u); // protection keys, behind all others
+    EXPECT_EQ(ask(0xd, 9).ebx + 8, ask(0xd).ecx);
+    cpu.xcr0 = 7 | xcr0::pkru;
+    EXPECT_EQ(ask(0xd).ebx, ask(0xd).ecx);
+    EXPECT_EQ(ask(0xd, 1).ebx, 840u);
+    EXPECT_EQ(ask(0xd, 8).eax, 0u);
     EXPECT_EQ(ask(0xd, 1).ecx, 0u); // no supervisor states
 }
 

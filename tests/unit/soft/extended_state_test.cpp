@@ -36,6 +36,7 @@ protected:
     {
         if (!host_vector_unit().xsave)
             GTEST_SKIP() << "the host has no XSAVE";
+        cpu.xcr0 = mask; // what the host can be asked about: PKRU has tests of its own
     }
 
     // Random contents for the given components, in the standard format.

@@ -174,7 +174,9 @@ static CpuState example()
     state.efer = x86::efer::lme | x86::efer::lma | x86::efer::sce;
     state.rip = 0xffffffff81000000;
     state.lstar = 0xffffffff81000100;
-    state.xcr0 = 7;
+    state.xcr0 = 0x207;
+    state.pkru = 0x55555554;
+    state.pkrs = 0xc;
     state.xsave[512] = 7;
     state.xsave[4095] = 0x77;
     state.segments[2] = { 0x18, 0xc093, 0xffffffff, 0x1234 };
@@ -204,6 +206,8 @@ TEST(CpuStateCodecTest, comes_back_whole)
     EXPECT_EQ(state.gpr[15], 0xffffffffffffffffu);
     EXPECT_EQ(state.segments[2].base, 0x1234u);
     EXPECT_EQ(state.activity, Activity::halted);
+    EXPECT_EQ(state.pkru, 0x55555554u);
+    EXPECT_EQ(state.pkrs, 0xcu);
     EXPECT_TRUE(check_cpu_state(CpuState::after_reset(true)).ok());
     EXPECT_TRUE(check_cpu_state(CpuState::after_reset(false)).ok());
 }
@@ -238,6 +242,7 @@ TEST(CpuStateCodecTest, refuses_what_no_cpu_can_be_in)
     EXPECT_TRUE(refused([](CpuState& s) { s.xcr0 = 5; }));
     EXPECT_TRUE(refused([](CpuState& s) { s.xcr0 = 0x27; }));
     EXPECT_TRUE(refused([](CpuState& s) { s.xsave[512] = 0xff; }));
+    EXPECT_TRUE(refused([](CpuState& s) { s.xsave[513] = 2; })); // PKRU has its own place
     EXPECT_TRUE(refused([](CpuState& s) { s.xsave[527] = 0x80; }));
     EXPECT_TRUE(refused([](CpuState& s) { s.xsave[27] = 1; }));
     EXPECT_TRUE(refused([](CpuState& s) { s.activity = static_cast<Activity>(9); }));
@@ -252,6 +257,18 @@ TEST(CpuStateCodecTest, refuses_short_and_newer_states)
     EXPECT_FALSE(decode_cpu_state(newer, cpu_state_version + 1, state).ok());
     Decoder cut(std::span(encoder.bytes()).first(encoder.bytes().size() - 1));
     EXPECT_FALSE(decode_cpu_state(cut, cpu_state_version, state).ok());
+}
+
+TEST(CpuStateCodecTest, reads_the_version_before_protection_keys)
+{
+    Encoder encoder;
+    encode_cpu_state(example(), encoder);
+    Decoder older(std::span(encoder.bytes()).first(encoder.bytes().size() - 8));
+    CpuState state;
+    EXPECT_TRUE(decode_cpu_state(older, 1, state).ok());
+    EXPECT_TRUE(older.at_end());
+    EXPECT_EQ(state.pkru, 0u);
+    EXPECT_EQ(state.rip, example().rip);
 }
 
 } // namespace anyhyve
