@@ -5,6 +5,7 @@
 
 #include <array>
 #include <atomic>
+#include <utility>
 
 #include "engine/soft/counters.hpp"
 #include "engine/soft/crowd.hpp"
@@ -60,25 +61,53 @@ struct TlbEntry {
 };
 constexpr unsigned tlb_entries = 4096;
 constexpr unsigned code_tlb_entries = 4096;
-constexpr unsigned jump_cache_entries = 2048;
+constexpr unsigned jump_cache_slots = 4096;
 
 // Where indirect jumps may go on without the dispatcher. What a table holds is right as long as it holds it: its blocks are all of `mode`, and
-// their pages lie where they did. Mmu and CodeCache take out what no longer is.
+// their pages lie where they did. Mmu and CodeCache take out what no longer is. A slot has room for two targets: generated code looks at the
+// one that was found last, the runtime at both. Threads: written under the code cache's lock, by any; read by its own virtual CPU.
 struct JumpCache {
-    std::array<u64, jump_cache_entries> rip;   // nothing(): empty
-    std::array<u64, jump_cache_entries> entry; // host address: arithmetic flags in memory
+    std::array<u64, 2 * jump_cache_slots> rip;   // the slots' newer targets, then the older ones; nothing(): empty
+    std::array<u64, 2 * jump_cache_slots> entry; // host address: arithmetic flags in memory
     u32 mode = 0;
 
     JumpCache() { clear(); }
     // The slot, by the target's address.
-    static constexpr unsigned slot(u64 rip) { return static_cast<unsigned>(rip ^ rip >> 12) & (jump_cache_entries - 1); }
+    static constexpr unsigned slot(u64 rip) { return static_cast<unsigned>(rip ^ rip >> 12) & (jump_cache_slots - 1); }
     // What an empty slot holds: an address that is looked for in another one. Guests jump to any number.
     static constexpr u64 nothing(unsigned slot) { return slot == 0 ? 1 : ~u64 { 0 }; }
-    void empty(unsigned slot) { rip[slot] = nothing(slot); }
+    void empty(unsigned slot) { rip[slot] = rip[slot + jump_cache_slots] = nothing(slot); }
     void forget(u64 target)
     {
-        if (rip[slot(target)] == target)
-            empty(slot(target));
+        unsigned const at = slot(target);
+        for (unsigned const way : { at, at + jump_cache_slots })
+            if (rip[way] == target)
+                rip[way] = nothing(at);
+    }
+    // 0: not known.
+    u64 find(u64 target) const
+    {
+        unsigned const at = slot(target);
+        return rip[at] == target ? entry[at] : rip[at + jump_cache_slots] == target ? entry[at + jump_cache_slots] : 0;
+    }
+    void insert(u64 target, u64 host)
+    {
+        unsigned const at = slot(target);
+        if (rip[at] != target) {
+            rip[at + jump_cache_slots] = rip[at];
+            entry[at + jump_cache_slots] = entry[at];
+        }
+        rip[at] = target;
+        entry[at] = host;
+    }
+    // It is in its slot's second place, and used again and again.
+    void bring_forward(u64 target)
+    {
+        unsigned const at = slot(target);
+        if (rip[at + jump_cache_slots] == target) {
+            std::swap(rip[at], rip[at + jump_cache_slots]);
+            std::swap(entry[at], entry[at + jump_cache_slots]);
+        }
     }
     void clear()
     {

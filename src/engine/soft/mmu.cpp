@@ -389,11 +389,9 @@ void Mmu::remember_jump(u64 rip, u64 entry)
     u64 const linear = m_cpu.code64() ? rip : (m_cpu.segment(x86::Segment::cs).base + rip) & 0xffffffff;
     if (m_cpu.code_tlb[index][code_slot_of(linear)] >> 28 != (linear >> 12 & (bit(36) - 1)))
         return;
-    unsigned const slot = JumpCache::slot(rip);
-    table.rip[slot] = rip;
-    table.entry[slot] = entry;
+    table.insert(rip, entry);
     if (!m_code_is_global[index][code_slot_of(linear)])
-        m_jumps_filled[index].add(slot);
+        m_jumps_filled[index].add(JumpCache::slot(rip));
 }
 
 void Mmu::clear_jumps(TlbIndex index)

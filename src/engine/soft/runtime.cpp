@@ -126,12 +126,21 @@ constexpr u8 most_relinks = 16;
 // Where cpu.rip was found before. No locks, no hash.
 u8* known_entry(Cpu const& cpu)
 {
-    auto const& table = cpu.jump_cache[mode::tlb(cpu.mode)];
-    unsigned const slot = JumpCache::slot(cpu.rip);
-    if (!mode::linkable(cpu.mode) || table.rip[slot] != cpu.rip)
+    if (!mode::linkable(cpu.mode))
         return nullptr;
     // SAFETY: entries hold addresses of generated code; one whose block goes is cleared first.
-    return reinterpret_cast<u8*>(table.entry[slot]);
+    return reinterpret_cast<u8*>(cpu.jump_cache[mode::tlb(cpu.mode)].find(cpu.rip));
+}
+
+// One in a few of the jumps whose target generated code has not found, but known_entry() has.
+void bring_forward(Cpu& cpu)
+{
+    constexpr u64 few = 4;
+    CodeCache& cache = cpu.mmu->cache();
+    if (cpu.statistics->jump_misses % few != 0 || !cache.lock().try_lock())
+        return;
+    cpu.jump_cache[mode::tlb(cpu.mode)].bring_forward(cpu.rip);
+    cache.lock().unlock();
 }
 
 void remember_entry(Cpu& cpu, Block const& block)
@@ -720,6 +729,11 @@ u8* runtime_jump(Cpu* cpu, u64 target)
     ++cpu->statistics->jump_misses;
     if (cpu->stepping || cpu->poll.load(std::memory_order_relaxed) != 0)
         return dispatch(*cpu);
+    if (u8* const entry = known_entry(*cpu)) {
+        bring_forward(*cpu);
+        split_flags(*cpu);
+        return entry;
+    }
     Block* block = nullptr;
     u64 guard = 0;
     if (find_block(*cpu, block, guard) != Outcome::next)

@@ -114,7 +114,7 @@ void Translator::emit_indirect_tail(Step const& step, i32 stack_adjustment)
     m_asm.mov32(m_plan.b, m_plan.address);
     m_asm.shr(false, m_plan.b, 12);
     m_asm.arithmetic(Arithmetic::xor_, false, m_plan.b, m_plan.address);
-    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, jump_cache_entries - 1);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, jump_cache_slots - 1);
     m_asm.gs_compare_element(m_plan.address, jump_cache_rip_offset(m_tlb), m_plan.b);
     JumpSite const other_target = m_asm.jump_forward(Condition::not_equal);
     m_asm.gs_jump_element(jump_cache_entry_offset(m_tlb), m_plan.b);
