@@ -33,6 +33,7 @@ u32 pkru_offset() { return as_offset(offsetof(Cpu, key_rights) + user_pages * si
 u32 pkru_watched_offset() { return as_offset(offsetof(Cpu, key_rights) + user_pages * sizeof(KeyRights) + offsetof(KeyRights, watched)); }
 u32 kernel_gs_base_offset() { return as_offset(offsetof(Cpu, kernel_gs_base)); }
 u32 segment_base_offset(x86::Segment s) { return as_offset(offsetof(Cpu, segments) + static_cast<u8>(s) * sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, base)); }
+u32 segment_selector_offset(x86::Segment s) { return as_offset(offsetof(Cpu, segments) + static_cast<u8>(s) * sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, selector)); }
 u32 segment_end_offset(x86::Segment s, Access access)
 {
     return as_offset((access == Access::write ? offsetof(Cpu, segment_write_end) : offsetof(Cpu, segment_read_end)) + static_cast<u8>(s) * 8);

@@ -29,6 +29,7 @@ u32 tsc_aux_offset();
 u32 tsc_offset_offset();
 u32 clock_tsc_offset_offset();
 u32 segment_base_offset(x86::Segment);
+u32 segment_selector_offset(x86::Segment);
 u32 segment_end_offset(x86::Segment, Access);
 u32 tlb_read_tag_offset(TlbIndex);
 u32 tlb_write_tag_offset(TlbIndex);

@@ -1,6 +1,7 @@
-// System instructions that kernels execute all the time, without a call: SWAPGS, CLI, CLD, STAC, CLAC, RDTSC, RDPKRU, WRPKRU.
-// Only where nothing can go wrong, mostly 64-bit code of ring 0. Everything else takes the general way.
+// System instructions that kernels execute all the time, without a call: SWAPGS, CLI, STI, CLD, STAC, CLAC, PUSHF, MOV from segment registers,
+// RDTSC, RDPKRU, WRPKRU. Only where nothing can go wrong, mostly 64-bit code of ring 0. Everything else takes the general way.
 #include "engine/soft/execute_functions.hpp"
+#include "engine/soft/flags.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/translator.hpp"
 
@@ -41,6 +42,39 @@ void Translator::emit_sti()
     JumpSite const quiet = m_asm.jump_forward(Condition::equal);
     m_asm.gs_store_imm32(poll_offset(), 1);
     m_asm.bind(quiet);
+}
+
+// PUSHFQ: RF and VM are pushed as zeros (SDM vol. 2, PUSHF).
+void Translator::emit_push_flags()
+{
+    clobber_flags(x86::arithmetic_flags);
+    m_flags_in = FlagsIn::memory;
+    m_asm.gs_load_zero16(m_plan.a, flags_offset()); // LAHF's byte in bits 8 to 15, OF in bit 0 (flags.hpp)
+    m_asm.mov32(m_plan.b, m_plan.a);
+    m_asm.shr(false, m_plan.b, 8);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, static_cast<i32>(lahf_mask));
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.a, 1);
+    m_asm.shl(false, m_plan.a, 11);
+    m_asm.arithmetic(Arithmetic::or_, false, m_plan.b, m_plan.a);
+    m_asm.gs_load(false, m_plan.a, rflags_offset());
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.a, ~static_cast<i32>(x86::rflags::arithmetic | x86::rflags::rf | x86::rflags::vm));
+    m_asm.arithmetic(Arithmetic::or_, false, m_plan.a, m_plan.b);
+    m_asm.gs_store(true, scratch_offset(0), m_plan.a);
+    emit_access(emit_stack_access(-8, 8, Access::write), [&](HostMemory where) {
+        m_asm.gs_load(true, m_plan.a, scratch_offset(0));
+        m_asm.store(8, where, m_plan.a);
+        emit_stack_adjust(-8);
+    });
+}
+
+// To a register, which gets 16 bits or, of a larger operand, zeros above them.
+void Translator::emit_move_from_segment(x86::Instruction const& insn)
+{
+    m_asm.gs_load_zero16(m_plan.a, segment_selector_offset(static_cast<x86::Segment>(insn.reg & 7)));
+    if (spilled(insn.rm))
+        insn.operand_size == 2 ? m_asm.gs_store16(gpr_offset(insn.rm), m_plan.a) : m_asm.gs_store(true, gpr_offset(insn.rm), m_plan.a);
+    else
+        insn.operand_size == 2 ? m_asm.mov16(insn.rm, m_plan.a) : m_asm.mov32(insn.rm, m_plan.a);
 }
 
 // RDTSC, RDTSCP: the host's counter, the machine clock's offset, the vCPU's own.
@@ -148,6 +182,16 @@ bool Translator::emit_system(Step const& step)
     case Operation::cld:
         clobber_flags(x86::arithmetic_flags);
         m_asm.gs_arithmetic_imm32(Arithmetic::and_, rflags_offset(), ~static_cast<u32>(x86::rflags::df));
+        return true;
+    case Operation::push_flags:
+        if (step.insn.operand_size != 8)
+            return false;
+        emit_push_flags();
+        return true;
+    case Operation::move_from_segment:
+        if (step.insn.has_memory || (step.insn.reg & 7) > static_cast<u8>(x86::Segment::gs))
+            return false;
+        emit_move_from_segment(step.insn);
         return true;
     case Operation::sti:
         if (m_current + 1 == m_step_count)

@@ -152,6 +152,8 @@ private:
     void emit_check_key_instruction();
     void emit_read_key_rights(Step const&);
     void emit_write_key_rights(Step const&);
+    void emit_push_flags();
+    void emit_move_from_segment(x86::Instruction const&);
     void emit_sti();
     void emit_time_stamp(Step const&);
     void emit_pause(Step const&);
