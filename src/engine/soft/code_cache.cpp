@@ -10,6 +10,7 @@
 #include "base/bits.hpp"
 #include "engine/soft/activity.hpp"
 #include "engine/soft/profiler.hpp"
+#include "engine/soft/sleep.hpp"
 
 namespace anyhyve::soft {
 
@@ -86,7 +87,7 @@ void CodeCache::watch(Cpu& cpu, u64 physical, u64 size)
     if (info->lines == 0 && !info->sticky) {
         begin_standstill(cpu);
         __atomic_store_n(&info->lines, wanted, __ATOMIC_SEQ_CST);
-        forget_writable(physical);
+        forget_writable(m_memory.range(Gpa(physical & ~u64 { 0xfff }), 1));
         end_standstill();
     } else if (wanted != info->lines)
         __atomic_store_n(&info->lines, wanted, __ATOMIC_SEQ_CST);
@@ -107,6 +108,60 @@ void CodeCache::begin_standstill(Cpu& self)
             else
                 sched_yield(); // it may be waiting for this very core
         }
+    }
+}
+
+// The page stays watched until others have stored there often in vain: who sleeps again soon then needs no standstill.
+void CodeCache::begin_line_watch(Cpu& cpu, u8 const* line)
+{
+    std::lock_guard lock(m_lock);
+    u64 const offset = static_cast<u64>(line - m_memory.host_base());
+    PageInfo& info = m_pages[offset / GuestMemory::page_size];
+    cpu.line_stored.store(false, std::memory_order_relaxed);
+    cpu.watched_line.store(line, std::memory_order_relaxed);
+    info.stores_for_nobody = 0;
+    if (line_watched(info))
+        return;
+    if (lines(info) != 0 || info.sticky) {
+        __atomic_store_n(&info.line_watched, true, __ATOMIC_SEQ_CST);
+        return;
+    }
+    begin_standstill(cpu);
+    __atomic_store_n(&info.line_watched, true, __ATOMIC_SEQ_CST);
+    forget_writable(line - offset % GuestMemory::page_size);
+    end_standstill();
+}
+
+// True: somebody watches this page.
+bool CodeCache::tell_line_watchers_in_page(u8 const* from, u8 const* to)
+{
+    bool any = false;
+    for (Cpu* cpu : m_cpus) {
+        u8 const* const line = cpu->watched_line.load(std::memory_order_relaxed);
+        // SAFETY: numbers to compare only.
+        if (!line || (reinterpret_cast<std::uintptr_t>(line) ^ reinterpret_cast<std::uintptr_t>(from)) / GuestMemory::page_size != 0)
+            continue;
+        any = true;
+        if (line >= to || from >= line + Monitor::line_size)
+            continue;
+        cpu->line_stored.store(true, std::memory_order_seq_cst);
+        end_sleep(*cpu);
+    }
+    return any;
+}
+
+void CodeCache::tell_line_watchers(u64 physical, u64 size)
+{
+    while (size != 0) {
+        u64 const here = std::min<u64>(size, 0x1000 - (physical & 0xfff));
+        PageInfo* const info = page(physical);
+        if (info && line_watched(*info)) {
+            u8 const* const host = m_memory.range(Gpa(physical), 1);
+            if (!tell_line_watchers_in_page(host, host + here) && ++info->stores_for_nobody >= patience_with_stores)
+                __atomic_store_n(&info->line_watched, false, __ATOMIC_SEQ_CST);
+        }
+        physical += here;
+        size -= here;
     }
 }
 
@@ -275,9 +330,8 @@ void CodeCache::remove_from_page(Block& block)
 }
 
 // From now on every store to this page must be seen.
-void CodeCache::forget_writable(u64 physical)
+void CodeCache::forget_writable(u8 const* host)
 {
-    u8 const* const host = m_memory.range(Gpa(physical & ~u64 { 0xfff }), 1);
     for (Cpu* cpu : m_cpus) {
         cpu->forget_pages();
         for (auto& table : cpu->tlb) {
@@ -366,7 +420,7 @@ void CodeCache::drop_everything()
     for (Block* block : m_by_code) {
         for (u64 physical : { block->physical, block->crosses_page ? block->second_physical : block->physical }) {
             if (PageInfo* const info = page(physical))
-                *info = {};
+                *info = { .line_watched = info->line_watched };
         }
     }
     std::fill(m_hash.begin(), m_hash.end(), nullptr);

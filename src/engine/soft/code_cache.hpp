@@ -29,6 +29,8 @@ class CodeCache {
         Block* tails = nullptr; // blocks that end here, from the page before
         u16 times_changed = 0;
         bool sticky = false;    // code here is rewritten again and again: stays watched even when none is translated
+        bool line_watched = false;      // a virtual CPU sleeps, or has slept, until somebody stores here
+        u16 stores_for_nobody = 0;      // since the last began to
     };
 
 public:
@@ -55,7 +57,7 @@ public:
     bool watched(u64 physical) const
     {
         PageInfo const* const info = page(physical);
-        return info && (lines(*info) != 0 || info->sticky);
+        return info && (lines(*info) != 0 || info->sticky || line_watched(*info));
     }
     // Was anything translated from these bytes? After a store.
     bool translated_from(u64 physical, u64 size) const
@@ -71,6 +73,17 @@ public:
     void end_standstill() { m_standstill.store(false, std::memory_order_seq_cst); }
     // Drops everything, unless another vCPU will return to code from a device: then false, and try again without the lock.
     bool try_drop_everything(Cpu&);
+    // --- sleeping virtual CPUs that a store to a line of memory wakes (monitor.hpp) ---
+    // Takes the lock. From `cpu`, which does not run: from now on a store sets its line_stored.
+    void begin_line_watch(Cpu&, u8 const* line);
+    void end_line_watch(Cpu& cpu) { cpu.watched_line.store(nullptr, std::memory_order_relaxed); }
+    // After a store, and after translated_from(): is tell_line_watchers() to hear of it?
+    bool line_watched_in(u64 physical) const
+    {
+        PageInfo const* const info = page(physical);
+        return info && line_watched(*info);
+    }
+    void tell_line_watchers(u64 physical, u64 size);
     // Guest memory changed: blocks made from it are dropped. True when there were any.
     bool invalidate(u64 physical, u64 size);
     // --- hot code ---
@@ -123,11 +136,14 @@ private:
     static constexpr unsigned hash_size = 1 << hash_bits;
     static constexpr unsigned changes_to_stick = 8;
     static constexpr unsigned hint_bits = 16;
+    static constexpr unsigned patience_with_stores = 256; // which cost about as much as to have the others stand still
 
     CodeCache(GuestMemory& memory, Profiler* profiler) : m_memory(memory), m_profiler(profiler) {}
     Result<void> map();
     static u64 lines_of(u64 physical, u64 size);
     static u64 lines(PageInfo const& info) { return __atomic_load_n(&info.lines, __ATOMIC_RELAXED); }
+    static bool line_watched(PageInfo const& info) { return __atomic_load_n(&info.line_watched, __ATOMIC_SEQ_CST); }
+    bool tell_line_watchers_in_page(u8 const* from, u8 const* to);
     void drop_everything();
     static unsigned hash(u64 physical, u64 rip) { return static_cast<unsigned>((physical ^ rip << 20) * 0x9e3779b97f4a7c15 >> (64 - hash_bits)); } // Knuth's multiplicative hash
     static unsigned hot_bit(u64 physical, u64 rip, ModeBits mode) { return static_cast<unsigned>((physical ^ rip << 20 ^ u64 { mode } << 40) * 0x9e3779b97f4a7c15 >> (64 - hint_bits)); }
@@ -139,7 +155,7 @@ private:
     void remove_from_hash(Block&);
     void remove_from_page(Block&);
     void recompute_lines(u64 physical);
-    void forget_writable(u64 physical);
+    void forget_writable(u8 const* host_page);
 
     GuestMemory& m_memory;
     Profiler* const m_profiler;

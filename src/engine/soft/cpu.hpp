@@ -10,6 +10,7 @@
 #include "engine/soft/counters.hpp"
 #include "engine/soft/crowd.hpp"
 #include "engine/soft/guard_area.hpp"
+#include "engine/soft/monitor.hpp"
 #include "vmm/engine.hpp"
 #include "x86/instruction.hpp"
 #include "x86/registers.hpp"
@@ -209,6 +210,7 @@ struct alignas(64) Cpu {
     bool nmi_blocked = false;
     bool apic_enabled = true;       // IA32_APIC_BASE, bit 11: CPUID shows it
     bool halted = false;
+    Monitor monitor;
     PendingFault fault;
     RunExit exit_reason = RunExit::kicked;
 
@@ -257,6 +259,9 @@ struct alignas(64) Cpu {
     enum Event : u32 { event_interrupt = 1, event_nmi = 2, event_init = 4, event_sipi = 8, event_kick = 16, event_exit = 32, event_flush = 64, event_sample = 128, event_second_nmi = 256 };
     std::atomic<u32> events { 0 };
     std::atomic<u8> presence { 0 }; // Presence (activity.hpp)
+    std::atomic<u32> sleeping { 0 }; // its thread (sleep.hpp)
+    std::atomic<u8 const*> watched_line { nullptr }; // what it monitors while it sleeps; written under the code cache's lock
+    std::atomic<bool> line_stored { false };         // somebody has stored there
     i32 pauses_left = 0;            // PAUSEs until the virtual CPU looks whether it keeps others from running (execute_pause)
     std::atomic<u8> sipi_vector { 0 };
     std::atomic<bool> sampled { false };           // the sampling timer runs

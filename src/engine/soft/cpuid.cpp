@@ -17,7 +17,7 @@ namespace {
 
 constexpr u32 last_basic = 0x16, first_hypervisor = 0x40000000, hypervisor_timing = 0x40000010, first_extended = 0x80000000;
 constexpr u32 last_extended_intel = 0x80000008, last_extended_amd = 0x80000021;
-constexpr u32 leaf1_ecx_x2apic = 1u << 21, leaf1_edx_htt = 1u << 28;
+constexpr u32 leaf1_ecx_monitor = 1u << 3, leaf1_ecx_x2apic = 1u << 21, leaf1_edx_htt = 1u << 28;
 
 u32& select(CpuidLeaf& leaf, CpuidRegister where)
 {
@@ -144,6 +144,12 @@ void Cpuid::add_identity(VcpuWires const& wires)
         leaf1.ecx |= leaf1_ecx_x2apic;
     if (logical > 1)
         leaf1.edx |= leaf1_edx_htt;
+    // Idle processors that wait for a store need no interrupt from the one that has work for them. Of no use to a single one.
+    if (wires.policy.vcpu_count > 1) {
+        leaf1.ecx |= leaf1_ecx_monitor;
+        m_features[static_cast<unsigned>(x86::Feature::monitor)] = true;
+        row(5) = { .eax = Monitor::line_size, .ebx = Monitor::line_size, .ecx = 0, .edx = 0 };
+    }
     m_supported_xcr0 = host_vector_unit().mask;
     if (has(x86::Feature::pku))
         m_supported_xcr0 |= xcr0::pkru;

@@ -1,5 +1,5 @@
 // The feature bits of CPUID that a guest may see, one row each. What has no row is hidden: TSX, MPX, AMX, CET, UINTR,
-// VMX, SVM, MONITOR, performance counters, WAITPKG, ENQCMD, Key Locker, SGX, LA57, and whatever comes in the future.
+// VMX, SVM, performance counters, WAITPKG, ENQCMD, Key Locker, SGX, LA57, and whatever comes in the future. MONITOR: Cpuid::add_identity.
 // Source: Intel SDM vol. 2A CPUID tables 3-8, 3-10, 3-11; AMD APM vol. 3 appendix E.
 #pragma once
 

@@ -27,6 +27,7 @@ public:
     void memory_written(Gpa address, u64 size) override
     {
         std::lock_guard lock(m_cache->lock());
+        m_cache->tell_line_watchers(address.value(), size);
         m_cache->invalidate(address.value(), size);
     }
 

@@ -195,9 +195,15 @@ Outcome Mmu::host_pointer(u64 linear, unsigned size, Access access, u8*& host)
 
 void Mmu::note_write(u64 physical, unsigned size)
 {
-    if (!m_cache.translated_from(physical, size))
+    bool const code = m_cache.translated_from(physical, size);
+    bool const line = m_cache.line_watched_in(physical);
+    if (!code && !line)
         return;
     VcpuLock lock(m_cpu, m_cache, Presence::in_device);
+    if (line)
+        m_cache.tell_line_watchers(physical, size);
+    if (!code)
+        return;
     ++m_statistics.code_writes;
     m_cache.invalidate(physical, size);
 }

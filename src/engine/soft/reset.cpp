@@ -27,6 +27,7 @@ void reset_by_init(Cpu& cpu)
     cpu.dr7 = 0x400;
     cpu.cpl = 0;
     cpu.interrupt_shadow = cpu.nmi_blocked = cpu.halted = false;
+    cpu.monitor = {};
     {
         VectorStateGuard guard(cpu);
         cpu.wires.interrupts->reset_by_init();

@@ -119,12 +119,9 @@ Outcome execute_wbinvd(Cpu& cpu, Instruction const&) { return privileged(cpu); }
 Outcome execute_hlt(Cpu& cpu, Instruction const&)
 {
     STEP(privileged(cpu));
+    cpu.monitor.waiting = false;
     cpu.rip = cpu.next_rip;
     return Outcome::halt;
 }
-
-// CPUID offers no MONITOR.
-Outcome execute_monitor(Cpu& cpu, Instruction const&) { return raise_ud(cpu); }
-Outcome execute_mwait(Cpu& cpu, Instruction const&) { return raise_ud(cpu); }
 
 } // namespace anyhyve::soft

@@ -1,18 +1,15 @@
 // The run loop of a software vCPU: see vcpu.hpp.
 #include "engine/soft/vcpu.hpp"
 
-#include <climits>
 #include <ctime>
 
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 #include <x86intrin.h>
 
 #include "engine/soft/flags.hpp"
 #include "engine/soft/host_signals.hpp"
 #include "engine/soft/operations.hpp"
 #include "engine/soft/profiler.hpp"
+#include "engine/soft/sleep.hpp"
 #include "engine/soft/vector_state.hpp"
 
 namespace anyhyve::soft {
@@ -48,20 +45,11 @@ static u64 host_nanoseconds()
     return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
 }
 
-static void futex_wake(std::atomic<u32>& word)
-{
-    // SAFETY: futex(2) on the atomic's own 32 bits.
-    syscall(SYS_futex, reinterpret_cast<u32*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
-}
-
 void SoftVcpu::signal(u32 event)
 {
     m_cpu->events.fetch_or(event, std::memory_order_seq_cst);
     m_cpu->poll.store(1, std::memory_order_seq_cst);
-    if (m_sleeping.load(std::memory_order_seq_cst) != 0) {
-        m_sleeping.store(0, std::memory_order_seq_cst);
-        futex_wake(m_sleeping);
-    }
+    end_sleep(*m_cpu);
 }
 
 void SoftVcpu::request_exit(RunExit exit)
@@ -106,6 +94,8 @@ bool SoftVcpu::can_wake() const
         return false;
     if ((events & Cpu::event_nmi) && !m_cpu->nmi_blocked)
         return true;
+    if (m_cpu->monitor.waiting && (m_cpu->line_stored.load(std::memory_order_seq_cst) || m_cpu->monitor.line_changed()))
+        return true;
     // The event only says "look": HLT ends when there is something to take.
     return (events & Cpu::event_interrupt) && (m_cpu->rflags & x86::rflags::interrupt) && m_cpu->wires.interrupts->interrupt_pending();
 }
@@ -114,13 +104,16 @@ void SoftVcpu::sleep()
 {
     IdleScope const idle(*m_cpu->crowd);
     ++m_statistics.halt_sleeps;
+    if (m_cpu->monitor.waiting)
+        m_cache.begin_line_watch(*m_cpu, m_cpu->monitor.line);
     while (!can_wake()) {
-        m_sleeping.store(1, std::memory_order_seq_cst);
+        announce_sleep(*m_cpu);
         if (!can_wake())
-            // SAFETY: futex(2) on the atomic's own 32 bits.
-            syscall(SYS_futex, reinterpret_cast<u32*>(&m_sleeping), FUTEX_WAIT_PRIVATE, 1, nullptr, nullptr, 0);
-        m_sleeping.store(0, std::memory_order_seq_cst);
+            sleep_announced(*m_cpu);
+        m_cpu->sleeping.store(0, std::memory_order_seq_cst);
     }
+    if (m_cpu->monitor.waiting)
+        m_cache.end_line_watch(*m_cpu);
 }
 
 // Sleeping and waking through the host's scheduler takes long, so look around for a while first, unless another needs the host CPU.
@@ -204,10 +197,14 @@ RunExit SoftVcpu::loop()
             continue;
         }
         if (m_cpu->halted) {
-            if (!(m_cpu->rflags & x86::rflags::interrupt) && !can_wake())
+            bool const monitors = m_cpu->monitor.waiting;
+            if (!monitors && !(m_cpu->rflags & x86::rflags::interrupt) && !can_wake())
                 return RunExit::halted;
             wait_for_event();
-            if (m_cpu->events.load() & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init))
+            m_cpu->monitor.waiting = false;
+            m_cpu->line_stored.store(false, std::memory_order_relaxed);
+            // HLT goes on when run() does. MWAIT may end for any reason, so it is over.
+            if (!monitors && (m_cpu->events.load() & (Cpu::event_kick | Cpu::event_exit | Cpu::event_init)))
                 continue;
             m_cpu->halted = false;
         }

@@ -52,7 +52,6 @@ private:
     Crowd& m_crowd;
     HaltSpin m_halt_spin;
     std::atomic<RunExit> m_requested { RunExit::kicked };
-    std::atomic<u32> m_sleeping { 0 };
     std::atomic<bool> m_waiting_for_sipi { false }; // written by the thread that runs the vCPU
     std::string m_failure;
 };

@@ -109,6 +109,7 @@ void SoftVcpu::set_state(CpuState const& s)
     cpu.interrupt_shadow = s.interrupt_shadow;
     cpu.nmi_blocked = s.nmi_blocked;
     cpu.halted = s.activity == Activity::halted;
+    cpu.monitor = {};
     m_waiting_for_sipi = s.activity == Activity::wait_for_sipi;
     if (s.nmi_pending)
         cpu.events.fetch_or(Cpu::event_nmi);

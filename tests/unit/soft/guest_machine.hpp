@@ -34,18 +34,26 @@ public:
     static constexpr u64 ram_size = 32 * MiB;
     static constexpr u64 code = 0x100000, data = 0x200000, stack_top = 0x300000, page_tables = 0x10000, gdt = 0x8000;
 
-    explicit GuestMachine(EngineOptions const& options = {})
+    explicit GuestMachine(EngineOptions const& options = {}, unsigned vcpu_count = 1)
     {
         memory = GuestMemory::create_anonymous(ram_size).release_value();
         clock = create_host_clock();
         engine = create_engine(*memory, options).release_value();
+        vcpu = create_vcpu(interrupts, 0, vcpu_count);
+    }
+
+    // One of `count`.
+    std::unique_ptr<Vcpu> create_vcpu(LocalInterrupts& local, unsigned id, unsigned count)
+    {
         VcpuWires wires;
+        wires.id = id;
         wires.memory = memory.get();
         wires.ports = &ports;
         wires.mmio = &mmio;
         wires.clock = clock.get();
-        wires.interrupts = &interrupts;
-        vcpu = engine->create_vcpu(wires).release_value();
+        wires.interrupts = &local;
+        wires.policy.vcpu_count = count;
+        return engine->create_vcpu(wires).release_value();
     }
 
     // 64-bit code, ring 0, the first 1 GiB mapped one to one by 2 MiB pages (supervisor and user).
