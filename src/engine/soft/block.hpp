@@ -79,6 +79,7 @@ struct HotSite {
     u64 physical = 0;     // of the instruction
     u8* resume = nullptr; // executable view; r14 = linear address
     u16 slot = 0;
+    bool constant = false; // so is the address: it never strays
 };
 
 // A jump, call or return to an address that is known only when it runs.

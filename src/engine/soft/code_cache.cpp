@@ -9,6 +9,7 @@
 
 #include "base/bits.hpp"
 #include "engine/soft/activity.hpp"
+#include "engine/soft/mmu.hpp"
 #include "engine/soft/profiler.hpp"
 #include "engine/soft/sleep.hpp"
 
@@ -279,9 +280,17 @@ void CodeCache::make_hot(Block& block)
     ++m_statistics.blocks_hot;
 }
 
+void CodeCache::note_straying(Block& block, u64 physical)
+{
+    m_straying.set(hint_bit(physical));
+    if (block.valid)
+        kill(block);
+    ++m_statistics.sites_straying;
+}
+
 void CodeCache::note_wandering(Block& block, u64 physical)
 {
-    m_wandering.set(wandering_bit(physical));
+    m_wandering.set(hint_bit(physical));
     if (block.valid)
         kill(block);
     ++m_statistics.sites_wandering;
@@ -290,8 +299,16 @@ void CodeCache::note_wandering(Block& block, u64 physical)
 // When all have been given out, the oldest are shared.
 u16 CodeCache::take_site_slot(TlbIndex index, SiteKind kind)
 {
-    SiteClass const& of = site_classes[index][static_cast<u8>(kind)];
-    u16& next = m_next_slot[index][static_cast<u8>(kind)];
+    return take_slot(site_classes[index][static_cast<u8>(kind)], m_next_slot[index][static_cast<u8>(kind)]);
+}
+
+u16 CodeCache::take_run_slot(TlbIndex index, SiteKind kind)
+{
+    return take_slot(run_classes[index][static_cast<u8>(kind)], m_next_run_slot[index][static_cast<u8>(kind)]);
+}
+
+u16 CodeCache::take_slot(SiteClass const& of, u16& next)
+{
     u16 const slot = static_cast<u16>(of.first + next);
     next = static_cast<u16>((next + 1) % of.count);
     return slot;
@@ -333,7 +350,7 @@ void CodeCache::remove_from_page(Block& block)
 void CodeCache::forget_writable(u8 const* host)
 {
     for (Cpu* cpu : m_cpus) {
-        cpu->forget_pages();
+        cpu->mmu->forget_pages();
         for (auto& table : cpu->tlb) {
             for (auto& entry : table) {
                 // SAFETY: an address to compare with; nothing is accessed through it.

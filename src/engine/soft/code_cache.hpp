@@ -19,7 +19,7 @@ class Profiler;
 
 struct CacheStatistics {
     u64 blocks_translated = 0, instructions_translated = 0, guest_bytes = 0, host_bytes = 0;
-    u64 blocks_invalidated = 0, edges_linked = 0, edges_unlinked = 0, flushes = 0, blocks_hot = 0, sites_wandering = 0;
+    u64 blocks_invalidated = 0, edges_linked = 0, edges_unlinked = 0, flushes = 0, blocks_hot = 0, sites_straying = 0, sites_wandering = 0;
 };
 
 class CodeCache {
@@ -94,10 +94,13 @@ public:
     // From now on this code is translated as hot, beginning with the next time.
     void make_hot(Block&);
     bool is_hot(u64 physical, u64 rip, ModeBits mode) const { return m_heat == Heat::always || m_hot.test(hot_bit(physical, rip, mode)); }
-    // This instruction's accesses wander: a slot of its own is no use to it.
+    // This instruction's accesses stray from page to page, so that a slot for a run of pages may hold them; or they wander, and no slot does.
+    void note_straying(Block&, u64 physical);
     void note_wandering(Block&, u64 physical);
-    bool wanders(u64 physical) const { return m_wandering.test(wandering_bit(physical)); }
+    bool strays(u64 physical) const { return m_straying.test(hint_bit(physical)); }
+    bool wanders(u64 physical) const { return m_wandering.test(hint_bit(physical)); }
     u16 take_site_slot(TlbIndex, SiteKind);
+    u16 take_run_slot(TlbIndex, SiteKind);
     // Points an edge's jump at a block, or back at its stub.
     void link(Edge&, Block&, u8 const* entry);
     void unlink(Edge&);
@@ -147,7 +150,8 @@ private:
     void drop_everything();
     static unsigned hash(u64 physical, u64 rip) { return static_cast<unsigned>((physical ^ rip << 20) * 0x9e3779b97f4a7c15 >> (64 - hash_bits)); } // Knuth's multiplicative hash
     static unsigned hot_bit(u64 physical, u64 rip, ModeBits mode) { return static_cast<unsigned>((physical ^ rip << 20 ^ u64 { mode } << 40) * 0x9e3779b97f4a7c15 >> (64 - hint_bits)); }
-    static unsigned wandering_bit(u64 physical) { return static_cast<unsigned>(physical * 0x9e3779b97f4a7c15 >> (64 - hint_bits)); }
+    static unsigned hint_bit(u64 physical) { return static_cast<unsigned>(physical * 0x9e3779b97f4a7c15 >> (64 - hint_bits)); }
+    static u16 take_slot(SiteClass const&, u16& next);
     PageInfo* page(u64 physical) const;
     bool invalidate_page(u64 physical, u64 lines);
     void kill(Block&);
@@ -175,8 +179,9 @@ private:
     std::vector<Block*> m_by_code; // in the order of their code
     Heat m_heat = Heat::by_samples;
     // By hash, so that now and then the wrong code gets the benefit of a hint; nothing but speed depends on them.
-    std::bitset<1 << hint_bits> m_hot, m_wandering;
+    std::bitset<1 << hint_bits> m_hot, m_straying, m_wandering;
     u16 m_next_slot[tlb_index_count][4] {};
+    u16 m_next_run_slot[tlb_index_count][2] {};
     CacheStatistics m_statistics;
 };
 

@@ -57,9 +57,10 @@ enum TlbIndex : u8 { tlb_user, tlb_supervisor, tlb_supervisor_user_access /* SMA
 struct TlbEntry {
     u64 read_tag = ~u64 { 0 };   // linear page address, or ~0
     u64 write_tag = ~u64 { 0 };
-    u64 key = 0;                 // keyed_as(): 0 where no protection key but 0 is at work
+    u64 run = 0;                 // the run that the page belongs to: its first page's linear address, and in the low 12 bits how many pages more
     u64 addend = 0;              // host pointer = linear address + addend
 };
+constexpr unsigned longest_run = 2048; // pages
 constexpr unsigned tlb_entries = 4096;
 constexpr unsigned code_tlb_entries = 4096;
 constexpr unsigned jump_cache_slots = 4096;
@@ -134,6 +135,12 @@ struct SiteSlot {
     u64 page = StackPage::nowhere;
     u64 addend = 0; // host pointer = linear address + addend; of constant addresses: the page's host address
 };
+// The same for accesses that find more pages than one: a run of pages that are neighbours on the host as well, and may all be read, or all be written.
+struct RunSlot {
+    u64 first = StackPage::nowhere;
+    u64 addend = 0;            // as above
+    std::array<u64, 3> end {}; // up to how far from `first`, exclusive, accesses of 8, 64 and 256 bytes may begin; 0: empty
+};
 enum class SiteKind : u8 { read, write, constant_read, constant_write };
 struct SiteClass {
     u16 first, count;
@@ -143,7 +150,14 @@ constexpr SiteClass site_classes[tlb_index_count][4] = { // by TlbIndex and Site
     { { 1280, 256 }, { 1536, 128 }, { 1664, 64 }, { 1728, 64 } },
     { { 1792, 64 }, { 1856, 64 }, { 1920, 64 }, { 1984, 64 } },
 };
-constexpr unsigned site_slots = 2048;
+constexpr unsigned page_slots = 2048;
+constexpr SiteClass run_classes[tlb_index_count][2] = { // by TlbIndex and SiteKind; slots behind those of single pages
+    { { 2048, 192 }, { 2240, 128 } },
+    { { 2368, 96 }, { 2464, 64 } },
+    { { 2528, 16 }, { 2544, 16 } },
+};
+constexpr unsigned run_slots = 512;
+constexpr unsigned site_slots = page_slots + run_slots;
 constexpr unsigned slots_per_mark = 64; // one byte says whether any of so many slots is in use
 
 // What protection keys take away (SDM vol. 3A 4.6.2): for each of 16 keys a bit for all data accesses and one for writes. Which register counts
@@ -157,7 +171,7 @@ struct KeyRights {
     u32 of(unsigned key) const { return value >> (2 * key) & 3; }
     static u32 both_bits(unsigned key) { return u32 { 3 } << (2 * key); }
 };
-// What TlbEntry::key holds.
+// What Mmu remembers of an entry: 0 where no key but 0 is at work.
 constexpr unsigned keyed_as(KeyedPages pages, unsigned key) { return key == 0 ? 0 : pages * protection_keys + key; }
 
 // The part of the mode that decides how code is translated. Two blocks of different ModeBits are different blocks.
@@ -182,7 +196,8 @@ struct alignas(64) Cpu {
     std::array<std::array<TlbEntry, tlb_entries>, tlb_index_count> tlb {};
     std::array<StackPage, tlb_index_count> stack_pages {};
     std::array<JumpCache, tlb_index_count> jump_cache {};
-    std::array<SiteSlot, site_slots> sites {};
+    std::array<SiteSlot, page_slots> sites {};
+    std::array<RunSlot, run_slots> runs {};
     std::array<u32, site_slots> site_patience {};                       // misses until somebody looks whether the slot is worth it
     std::array<u8, site_slots / slots_per_mark> sites_used {};
     std::array<u64, site_slots> site_checked_at {}; // time stamp counter
@@ -240,8 +255,8 @@ struct alignas(64) Cpu {
 
     std::array<u8, 4096 + 64> nowhere {}; // where empty stack pages lead
 
-    // Drops what generated code remembers of pages beside the look-aside tables.
-    void forget_pages()
+    // Drops what generated code remembers of pages beside the look-aside tables. For Mmu::forget_pages().
+    void forget_sites()
     {
         u64 const addend = reinterpret_cast<std::uintptr_t>(nowhere.data()) - StackPage::nowhere; // SAFETY: only the number is kept
         for (auto& stack : stack_pages)
@@ -250,8 +265,12 @@ struct alignas(64) Cpu {
             if (!sites_used[mark])
                 continue;
             sites_used[mark] = 0;
-            for (unsigned i = 0; i < slots_per_mark; ++i)
-                sites[mark * slots_per_mark + i] = { StackPage::nowhere, addend };
+            for (unsigned slot = mark * slots_per_mark; slot < (mark + 1) * slots_per_mark; ++slot) {
+                if (slot < page_slots)
+                    sites[slot] = { StackPage::nowhere, addend };
+                else
+                    runs[slot - page_slots].end = {};
+            }
         }
     }
 
@@ -293,7 +312,7 @@ struct alignas(64) Cpu {
     bool virtual_8086() const { return (rflags & x86::rflags::vm) != 0; }
     bool real_mode() const { return !protected_mode(); }
 
-    Cpu() { sites_used.fill(1); } // so that the first forget_pages() empties all slots
+    Cpu() { sites_used.fill(1); } // so that the first forget_sites() empties all slots
     u64 reg(unsigned n, unsigned width) const;           // low `width` bytes; width 1: AL..R15L (no AH..BH: see byte_reg)
     void set_reg(unsigned n, unsigned width, u64 value); // width 4 clears the upper half, 1 and 2 keep the rest
     // Byte register as ModRM encodes it: without REX, 4-7 are AH CH DH BH.

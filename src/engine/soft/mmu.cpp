@@ -60,14 +60,20 @@ void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& tra
     // SAFETY: only the number is kept; generated code adds it to addresses of this page alone.
     u64 const addend = reinterpret_cast<std::uintptr_t>(host) - page;
     bool const same = entry.addend == addend && (entry.read_tag == page || entry.write_tag == page);
-    if (!same)
+    if (!same) {
         entry = {};
+        entry.run = page;
+        m_keys[index][slot_of(linear)] = 0;
+    }
     entry.addend = addend;
     if (m_cpu.mode & (mode::watch_data | mode::alignment_check))
         return;
     entry.read_tag = page;
-    if (!watched && translation.dirty && translation.writable)
+    if (!watched && translation.dirty && translation.writable) {
+        if (entry.write_tag != page)
+            entry.run = page; // all of a run may be written, or none
         entry.write_tag = page;
+    }
     static_cast<void>(access);
     if (translation.key != 0)
         note_key(index, slot_of(linear), translation);
@@ -478,7 +484,7 @@ void Mmu::flush_code_log(FillLog& log, TlbIndex index)
 void Mmu::flush_non_global()
 {
     ++m_statistics.flushes_non_global;
-    m_cpu.forget_pages();
+    forget_pages();
     if (!m_keyed_global)
         forget_keys();
     forget_local_jumps();
@@ -491,7 +497,7 @@ void Mmu::flush_non_global()
 void Mmu::flush_all()
 {
     ++m_statistics.flushes_all;
-    m_cpu.forget_pages();
+    forget_pages();
     forget_keys();
     clear_jumps();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
@@ -537,7 +543,7 @@ void Mmu::flush_range(u64 first, u64 size)
 void Mmu::flush_page(u64 linear)
 {
     ++m_statistics.flushes_page;
-    m_cpu.forget_pages();
+    forget_pages();
     if (m_huge_regions & huge_region_bit(linear))
         flush_range(linear & ~(GiB - 1), GiB);
     else if (m_large_regions & region_bit(linear))

@@ -6,12 +6,13 @@
 
 #include "engine/soft/code_cache.hpp"
 #include "engine/soft/cpu.hpp"
+#include "engine/soft/page_runs.hpp"
 
 namespace anyhyve::soft {
 
 class Mmu {
 public:
-    Mmu(Cpu& cpu, CodeCache& cache) : m_cpu(cpu), m_cache(cache) {}
+    Mmu(Cpu& cpu, CodeCache& cache) : m_cpu(cpu), m_cache(cache), m_runs(cpu) {}
 
     // Linear addresses; `size` up to 64 bytes (copy_in/copy_out: any, by pages). In 64-bit code the caller has checked that the address
     // is canonical (or uses *_segment below). A write that crosses a page checks both pages first: all or nothing.
@@ -84,6 +85,14 @@ public:
         }
     }
 
+    PageRuns& runs() { return m_runs; }
+    // Drops what generated code remembers of pages beside the look-aside tables.
+    void forget_pages()
+    {
+        m_cpu.forget_sites();
+        m_runs.drop();
+    }
+
     // Where code at `linear` lies, under the current privilege: fills the code look-aside table, whose word for that page is `guard`.
     Outcome fetch_page(u64 linear, u64& physical, u64& guard);
     // Code at `rip`, whose page fetch_page() has found, may be entered at this host address by indirect jumps, until its page or the mode changes.
@@ -132,8 +141,10 @@ private:
     std::array<FillLog, tlb_index_count> m_code_filled {}, m_code_filled_global {};
     std::array<FillLog, tlb_index_count> m_jumps_filled {}; // of pages that are not global
     std::array<std::bitset<code_tlb_entries>, tlb_index_count> m_code_is_global {};
+    std::array<std::array<u8, tlb_entries>, tlb_index_count> m_keys {}; // keyed_as(), by slot
     std::array<FillLog, tlb_index_count> m_keyed {}; // slots with protection keys but 0, and others that had one
     bool m_keyed_global = false;                     // some of them survive MOV to CR3
+    PageRuns m_runs;
     u64 m_unfinished = 0;       // physical range of a write through host_pointer() to watched memory
     unsigned m_unfinished_size = 0;
     u64 m_large_regions = 0; // a bit per hash of 2 MiB regions that were filled from 2 MiB pages

@@ -13,11 +13,10 @@ namespace anyhyve::soft {
 
 void Mmu::note_key(TlbIndex index, unsigned slot, Translation const& translation)
 {
-    TlbEntry& entry = m_cpu.tlb[index][slot];
-    unsigned const key = keyed_as(translation.pages, translation.key);
-    if (entry.key == key)
+    u8 const key = static_cast<u8>(keyed_as(translation.pages, translation.key));
+    if (m_keys[index][slot] == key)
         return;
-    entry.key = key;
+    m_keys[index][slot] = key;
     m_keyed[index].add(slot);
     m_keyed_global |= translation.global;
     m_cpu.key_rights[translation.pages].watched |= KeyRights::both_bits(translation.key);
@@ -42,7 +41,7 @@ void Mmu::set_key_rights(KeyedPages pages, u32 value)
     rights.value = value;
     if (withdrawn == 0)
         return;
-    m_cpu.forget_pages();
+    forget_pages();
     if (withdrawn & KeyRights::of_key_zero)
         drop_unkeyed();
     drop_keyed(pages, withdrawn);
@@ -59,12 +58,16 @@ void Mmu::drop_keyed(KeyedPages pages, u32 withdrawn)
         for (unsigned n = 0; n < count; ++n) {
             unsigned const slot = everywhere ? n : log.slots[n];
             TlbEntry& entry = m_cpu.tlb[i][slot];
-            u32 const taken = entry.key / protection_keys == pages ? withdrawn >> (2 * (entry.key % protection_keys)) & 3 : 0;
-            if (entry.key != 0 && taken != 0)
+            u8& key = m_keys[i][slot];
+            if (key == 0)
+                continue;
+            u32 const taken = key / protection_keys == pages ? withdrawn >> (2 * (key % protection_keys)) & 3 : 0;
+            if (taken != 0)
                 entry.write_tag = ~u64 { 0 };
-            if (entry.key != 0 && (taken & KeyRights::access_disabled))
+            if (taken & KeyRights::access_disabled) {
                 entry = {};
-            if (entry.key != 0)
+                key = 0;
+            } else
                 log.add(slot);
         }
     }
@@ -74,9 +77,10 @@ void Mmu::drop_keyed(KeyedPages pages, u32 withdrawn)
 void Mmu::drop_unkeyed()
 {
     for (unsigned i = 0; i < tlb_index_count; ++i) {
-        for (TlbEntry& entry : m_cpu.tlb[i])
-            if (entry.key == 0)
-                entry = {};
+        for (unsigned slot = 0; slot < tlb_entries; ++slot) {
+            if (m_keys[i][slot] == 0)
+                m_cpu.tlb[i][slot] = {};
+        }
     }
 }
 

@@ -289,6 +289,8 @@ u8* dispatch(Cpu& cpu)
             return leave(cpu);
         if (!cpu.interrupt_shadow) {
             cpu.poll.store(0, std::memory_order_relaxed);
+            if (cpu.mmu->runs().is_full())
+                cpu.mmu->forget_pages();
             if (cpu.events.load(std::memory_order_seq_cst) != 0 && !take_events(cpu))
                 return leave(cpu);
         }
@@ -613,8 +615,8 @@ AccessResult runtime_access_segmented(Cpu* cpu, u64 offset, AccessSite const* si
     return access(*cpu, linear, *site);
 }
 
-// A slot of hot code has missed often. When that took no time at all, its accesses wander from page to page and are better off without it.
-// Nothing may wait here: the code around relies on checks that it has made before.
+// A slot of hot code has missed often. When that took no time at all, it needs a longer run of pages, or is no use. Nothing may wait here: the
+// code around relies on checks that it has made before.
 AccessResult runtime_site_misses(Cpu* cpu, u64 linear, HotSite const* site)
 {
     constexpr u32 patience = 256;
@@ -622,8 +624,13 @@ AccessResult runtime_site_misses(Cpu* cpu, u64 linear, HotSite const* site)
     u64 const now = __builtin_ia32_rdtsc();
     u64& checked_at = cpu->site_checked_at[site->slot];
     CodeCache& cache = cpu->mmu->cache();
-    if (checked_at != 0 && now - checked_at < patience * quick && cache.lock().try_lock()) {
-        cache.note_wandering(*site->block, site->physical);
+    bool const often = checked_at != 0 && now - checked_at < patience * quick;
+    bool const longer = site->slot >= page_slots && cpu->mmu->runs().extend(linear, mode::tlb(cpu->mode));
+    if (often && !longer && cache.lock().try_lock()) {
+        if (site->constant || site->slot >= page_slots)
+            cache.note_wandering(*site->block, site->physical);
+        else
+            cache.note_straying(*site->block, site->physical);
         cache.lock().unlock();
     }
     checked_at = now;

@@ -42,11 +42,16 @@ static u32 tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, tlb) + t * si
 u32 tlb_read_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, read_tag)); }
 u32 tlb_write_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, write_tag)); }
 u32 tlb_addend_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, addend)); }
+u32 tlb_run_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, run)); }
 u32 code_tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, code_tlb) + t * sizeof(u64) * code_tlb_entries); }
 u32 stack_page_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, page)); }
 u32 stack_addend_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, addend)); }
 u32 site_page_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * sizeof(SiteSlot) + offsetof(SiteSlot, page)); }
 u32 site_addend_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * sizeof(SiteSlot) + offsetof(SiteSlot, addend)); }
+static u32 run_offset(u16 slot) { return as_offset(offsetof(Cpu, runs) + (slot - page_slots) * sizeof(RunSlot)); }
+u32 run_first_offset(u16 slot) { return as_offset(run_offset(slot) + offsetof(RunSlot, first)); }
+u32 run_addend_offset(u16 slot) { return as_offset(run_offset(slot) + offsetof(RunSlot, addend)); }
+u32 run_end_offset(u16 slot, unsigned size_class) { return as_offset(run_offset(slot) + offsetof(RunSlot, end) + size_class * sizeof(u64)); }
 u32 site_patience_offset(u16 slot) { return as_offset(offsetof(Cpu, site_patience) + slot * sizeof(u32)); }
 u32 sites_used_offset(u16 slot) { return as_offset(offsetof(Cpu, sites_used) + slot / slots_per_mark); }
 u32 jump_cache_rip_offset(TlbIndex t) { return as_offset(offsetof(Cpu, jump_cache) + t * sizeof(JumpCache) + offsetof(JumpCache, rip)); }

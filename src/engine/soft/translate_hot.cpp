@@ -1,5 +1,5 @@
-// Code where time is spent, translated with more care. Each access remembers the page that it found last in a slot of its own, and accesses to
-// neighbouring addresses share one check. Whatever a check does not know, the look-aside table is asked for behind the block; and what that does not
+// Code where time is spent, translated with more care. Each access remembers the page that it found last, or the run of pages, in a slot of its own,
+// and accesses to neighbouring addresses share one check. Whatever a check does not know, the look-aside table is asked for behind the block; and what that does not
 // hold (pages to be walked, devices, operands in two pages, watched code) is done by a second copy of the block's rest, translated as everywhere else.
 // So nothing of the runtime is ever called between a check and the accesses that rely on it.
 #include "engine/soft/mode.hpp"
@@ -10,6 +10,20 @@ namespace anyhyve::soft {
 using x86::Segment;
 
 static constexpr u64 page_mask = ~u64 { 0xfff };
+// Which of RunSlot::end an access of so many bytes needs, and what that takes from the run's length.
+static constexpr unsigned size_classes[] = { 8, 64, 256 };
+static unsigned size_class(u16 size)
+{
+    return size <= size_classes[0] ? 0 : size <= size_classes[1] ? 1 : 2;
+}
+static bool is_run(u16 slot)
+{
+    return slot >= page_slots;
+}
+static u32 addend_offset(u16 slot)
+{
+    return is_run(slot) ? run_addend_offset(slot) : site_addend_offset(slot);
+}
 
 bool Translator::can_be_hot(ModeBits mode)
 {
@@ -39,6 +53,25 @@ void Translator::note_check(JumpSite from, Late::Kind kind, Step const& step, Me
     m_late[m_late_count++] = { .kind = kind, .from = from, .operand = operand, .resume = m_asm.position(), .slot = slot, .step = static_cast<u8>(number), .flags_in = m_flags_in, .group = -1, .plan = m_plan };
 }
 
+u16 Translator::take_slot(Step const& step, Access access)
+{
+    SiteKind const kind = access == Access::write ? SiteKind::write : SiteKind::read;
+    return m_cache.strays(m_physical + step.offset) ? m_cache.take_run_slot(m_tlb, kind) : m_cache.take_site_slot(m_tlb, kind);
+}
+
+// r13 = linear address. Jumps when the slot's page or run does not hold all of the access.
+JumpSite Translator::emit_slot_compare(u16 slot, u16 size)
+{
+    if (is_run(slot)) {
+        m_asm.gs_arithmetic(Arithmetic::sub, true, m_plan.a, run_first_offset(slot));
+        m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, run_end_offset(slot, size_class(size)));
+        return m_asm.jump_forward(Condition::above_or_equal);
+    }
+    m_asm.gs_arithmetic(Arithmetic::sub, true, m_plan.a, site_page_offset(slot));
+    m_asm.arithmetic_imm(Arithmetic::cmp, true, m_plan.a, 0x1000 - size);
+    return m_asm.jump_forward(Condition::above);
+}
+
 // r14 = linear address -> host pointer.
 void Translator::emit_site_check(MemoryOperand const& operand)
 {
@@ -52,12 +85,11 @@ void Translator::emit_site_check(MemoryOperand const& operand)
         m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, tlb_addend_offset(m_tlb), m_plan.b);
         return;
     }
-    u16 const slot = m_cache.take_site_slot(m_tlb, operand.access == Access::write ? SiteKind::write : SiteKind::read);
+    u16 const slot = take_slot(step, operand.access);
     m_asm.mov(m_plan.a, m_plan.address);
-    m_asm.gs_arithmetic(Arithmetic::sub, true, m_plan.a, site_page_offset(slot));
-    m_asm.arithmetic_imm(Arithmetic::cmp, true, m_plan.a, 0x1000 - operand.size);
-    note_check(m_asm.jump_forward(Condition::above), Late::Kind::refill, step, operand, slot);
-    m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, site_addend_offset(slot));
+    JumpSite const miss = emit_slot_compare(slot, operand.size);
+    note_check(miss, Late::Kind::refill, step, operand, slot);
+    m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, addend_offset(slot));
 }
 
 // r14 = where the group's first byte is.
@@ -75,8 +107,10 @@ void Translator::emit_group_check(Step const& step, Group& group)
     u16 const span = static_cast<u16>(group.end - group.begin);
     count(Counter::site_look_up);
     MemoryOperand const operand { .segment = Segment::ds, .size = span, .access = group.writes ? Access::write : Access::read, .reads = true };
-    group.slot = m_cache.take_site_slot(m_tlb, group.constant ? (group.writes ? SiteKind::constant_write : SiteKind::constant_read) : group.writes ? SiteKind::write : SiteKind::read);
-    if (m_cache.wanders(m_physical + step.offset)) {
+    bool const wanders = m_cache.wanders(m_physical + step.offset);
+    group.slot = group.constant ? m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::constant_write : SiteKind::constant_read)
+        : wanders ? m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::write : SiteKind::read) : take_slot(step, operand.access);
+    if (wanders) {
         emit_group_address(group);
         emit_probe(span, operand.access);
         note_check(m_asm.jump_forward(Condition::not_equal), Late::Kind::leave, step, operand, no_slot);
@@ -90,7 +124,7 @@ void Translator::emit_group_check(Step const& step, Group& group)
         m_asm.gs_store_imm8(sites_used_offset(group.slot), 1);
         return;
     }
-    Condition miss = Condition::not_equal;
+    JumpSite miss;
     if (group.constant) {
         i64 const page = static_cast<i64>(static_cast<u64>(group.begin) & page_mask);
         if (fits32(page))
@@ -99,15 +133,14 @@ void Translator::emit_group_check(Step const& step, Group& group)
             m_asm.mov_imm(m_plan.a, static_cast<u64>(page));
             m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, site_page_offset(group.slot));
         }
+        miss = m_asm.jump_forward(Condition::not_equal);
     } else {
         m_asm.lea(true, m_plan.a, group.first_base, Assembler::no_register, 1, static_cast<i32>(group.begin - group.first_offset));
-        m_asm.gs_arithmetic(Arithmetic::sub, true, m_plan.a, site_page_offset(group.slot));
-        m_asm.arithmetic_imm(Arithmetic::cmp, true, m_plan.a, 0x1000 - span);
-        miss = Condition::above;
+        miss = emit_slot_compare(group.slot, span);
     }
-    note_check(m_asm.jump_forward(miss), Late::Kind::refill, step, operand, group.slot);
+    note_check(miss, Late::Kind::refill, step, operand, group.slot);
     m_late[m_late_count - 1].group = static_cast<i8>(&group - m_groups);
-    m_asm.gs_load(true, m_plan.b, site_addend_offset(group.slot));
+    m_asm.gs_load(true, m_plan.b, addend_offset(group.slot));
 }
 
 Translator::Reference Translator::emit_group_member(Step const& step, Group& group, Candidate const& access)
@@ -118,7 +151,7 @@ Translator::Reference Translator::emit_group_member(Step const& step, Group& gro
         emit_group_check(step, group);
         group.checked = true;
     } else if (m_addend_slot != group.slot)
-        m_asm.gs_load(true, m_plan.b, site_addend_offset(group.slot));
+        m_asm.gs_load(true, m_plan.b, addend_offset(group.slot));
     m_addend_slot = group.slot;
     if (group.constant)
         return { nullptr, HostMemory(m_plan.b, HostMemory::no_register, static_cast<i32>(access.displacement & 0xfff)) };
@@ -127,6 +160,25 @@ Translator::Reference Translator::emit_group_member(Step const& step, Group& gro
 }
 
 // --- behind the block ---
+
+// r15 = slot of the look-aside table.
+void Translator::emit_fill_run(u16 slot)
+{
+    m_asm.gs_load(true, m_plan.a, tlb_addend_offset(m_tlb), m_plan.b);
+    m_asm.gs_store(true, run_addend_offset(slot), m_plan.a);
+    m_asm.gs_load(true, m_plan.a, tlb_run_offset(m_tlb), m_plan.b);
+    m_asm.mov32(m_plan.b, m_plan.a);
+    m_asm.arithmetic_imm(Arithmetic::and_, true, m_plan.a, -4096);
+    m_asm.gs_store(true, run_first_offset(slot), m_plan.a);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, 0xfff);
+    m_asm.shl(false, m_plan.b, 12);
+    u32 taken = 0;
+    for (unsigned i = 0; i < 3; ++i) {
+        m_asm.arithmetic_imm(Arithmetic::add, true, m_plan.b, static_cast<i32>(i == 0 ? 0x1000 + 1 - size_classes[0] : taken - size_classes[i]));
+        m_asm.gs_store(true, run_end_offset(slot, i), m_plan.b);
+        taken = size_classes[i];
+    }
+}
 
 // What the slot does not know, the look-aside table may.
 void Translator::emit_refill(Late const& late)
@@ -137,18 +189,22 @@ void Translator::emit_refill(Late const& late)
         emit_group_address(m_groups[late.group]);
     auto* const site = m_cache.make<HotSite>();
     ASSERT(site, "the cache had room for a block");
-    *site = { .block = m_block, .physical = m_physical + m_steps[late.step].offset, .resume = nullptr, .slot = late.slot };
+    *site = { .block = m_block, .physical = m_physical + m_steps[late.step].offset, .resume = nullptr, .slot = late.slot, .constant = constant };
     count(Counter::site_miss);
     u8* const again = m_asm.position();
     emit_probe(late.operand.size, late.operand.access);
     JumpSite const unknown = m_asm.jump_forward(Condition::not_equal);
     m_asm.gs_decrement(site_patience_offset(late.slot));
     JumpSite const impatient = m_asm.jump_forward(Condition::sign);
-    m_asm.gs_load(true, m_plan.b, tlb_addend_offset(m_tlb), m_plan.b);
-    if (constant)
-        m_asm.arithmetic(Arithmetic::add, true, m_plan.b, m_plan.a);
-    m_asm.gs_store(true, site_addend_offset(late.slot), m_plan.b);
-    m_asm.gs_store(true, site_page_offset(late.slot), m_plan.a);
+    if (is_run(late.slot))
+        emit_fill_run(late.slot);
+    else {
+        m_asm.gs_load(true, m_plan.b, tlb_addend_offset(m_tlb), m_plan.b);
+        if (constant)
+            m_asm.arithmetic(Arithmetic::add, true, m_plan.b, m_plan.a);
+        m_asm.gs_store(true, site_addend_offset(late.slot), m_plan.b);
+        m_asm.gs_store(true, site_page_offset(late.slot), m_plan.a);
+    }
     m_asm.gs_store_imm8(sites_used_offset(late.slot), 1);
     m_asm.jump(late.resume);
     m_asm.bind(impatient);

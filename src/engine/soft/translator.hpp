@@ -224,6 +224,9 @@ private:
 
     void note_check(JumpSite from, Late::Kind, Step const&, MemoryOperand const&, u16 slot);
     void emit_refill(Late const&);
+    void emit_fill_run(u16 slot);
+    u16 take_slot(Step const&, Access);
+    JumpSite emit_slot_compare(u16 slot, u16 size);
     void emit_leave_for_copy(Late const&);
 
     Cpu& m_cpu;

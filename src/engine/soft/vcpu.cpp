@@ -242,6 +242,7 @@ std::string SoftVcpu::statistics_name() const
 std::vector<Statistic> SoftVcpu::statistics() const
 {
     auto& mmu = const_cast<Mmu&>(m_mmu).statistics();
+    u64 const mapped = const_cast<Mmu&>(m_mmu).runs().pages_mapped();
     auto& cache = m_cache.statistics();
     std::vector<Statistic> list {
         { "blocks translated", cache.blocks_translated },
@@ -253,6 +254,8 @@ std::vector<Statistic> SoftVcpu::statistics() const
         { "block jumps unlinked", cache.edges_unlinked },
         { "code cache flushes", cache.flushes },
         { "blocks found hot", cache.blocks_hot },
+        { "pages mapped beside their neighbours", mapped },
+        { "accesses of hot code that stray", cache.sites_straying },
         { "accesses of hot code that wander", cache.sites_wandering },
         { "dispatcher entries", m_statistics.dispatches },
         { "direct jump misses", m_statistics.edge_misses },

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "engine/soft/engine.hpp"
 #include "vmm/bus.hpp"
@@ -36,7 +38,9 @@ public:
 
     explicit GuestMachine(EngineOptions const& options = {}, unsigned vcpu_count = 1)
     {
-        memory = GuestMemory::create_anonymous(ram_size).release_value();
+        int const file = memfd_create("guest", MFD_CLOEXEC);
+        memory = GuestMemory::map_file(file, ram_size, "guest").release_value();
+        close(file);
         clock = create_host_clock();
         engine = create_engine(*memory, options).release_value();
         vcpu = create_vcpu(interrupts, 0, vcpu_count);

@@ -1,0 +1,70 @@
+// Runs of pages: neighbours in the guest that are neighbours on the host as well, so that hot code needs one check for all of them (RunSlot).
+// Where the guest's pages lie anywhere in its RAM, as those of programs do, the host maps them once more, side by side, in a window.
+// Threads: the vCPU's own, or another that has brought it to a standstill.
+#pragma once
+
+#include "engine/soft/cpu.hpp"
+#include "host/mapping.hpp"
+
+namespace anyhyve::soft {
+
+class PageRuns {
+public:
+    explicit PageRuns(Cpu& cpu) : m_cpu(cpu) {}
+
+    // Makes the run of the page at `linear`, which the look-aside table knows, as long as that table can tell. False: it was. What slots hold stays
+    // right; when there are too many runs, poll is set, and is_full() says that the dispatcher should drop them.
+    bool extend(u64 linear, TlbIndex);
+    bool is_full() const { return m_full; }
+    // Every page is alone again, where it lies in RAM. Hot code's slots must be emptied, too (Mmu::forget_pages).
+    void drop();
+
+    u64 pages_mapped() const { return m_pages_mapped; } // into windows, ever
+
+private:
+    static constexpr unsigned window_count = 32;
+    static constexpr unsigned window_pages = 256;
+    static constexpr u64 window_size = window_pages * u64 { 0x1000 };
+    static constexpr unsigned most_runs = 64;
+
+    static constexpr u64 not_mapped = ~u64 { 0 };
+
+    struct Run {
+        TlbIndex index;
+        u64 first;
+        unsigned pages;
+    };
+    // A MiB of one address space.
+    struct Window {
+        u64 space = ~u64 { 0 };
+        u64 first = 0;
+        std::array<u64, window_pages> offset; // in RAM, of the page that is mapped
+        Window() { offset.fill(not_mapped); }
+    };
+
+    bool belongs(u64 page, TlbIndex, TlbEntry const& like) const;
+    Run neighbours(u64 page, TlbIndex, u64 from, u64 to, bool side_by_side) const;
+    void make(Run const&, u64 addend);
+    bool map_into_window(Run const&);
+    u64 space_of(Run const&) const;
+    void want_drop();
+    Window* window_for(Run const&);
+    u64 offset_in_ram(TlbEntry const&) const;
+    bool is_in_window(u64 host) const { return host - m_windows_start < m_memory.size(); }
+    bool may_map(unsigned pages);
+
+    Cpu& m_cpu;
+    std::array<Run, most_runs> m_runs {};
+    unsigned m_run_count = 0;
+    bool m_full = false;
+    host::Mapping m_memory; // of the windows; made when first needed
+    u64 m_windows_start = 0;
+    std::array<Window, window_count> m_windows {};
+    unsigned m_next_window = 0;
+    u32 m_used_windows = 0; // a bit each: slots may lead there
+    u64 m_pages_mapped = 0;
+    u64 m_allowance = 0;       // pages that may be mapped now
+    u64 m_allowance_since = 0; // time stamp counter
+};
+
+} // namespace anyhyve::soft
