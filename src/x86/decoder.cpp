@@ -128,8 +128,9 @@ inline OpcodeTable const* Decoder::read_opcode()
     }
     if ((out.opcode & 0xf8) == 0xd8)
         return &table_x87;
-    // In 16- and 32-bit code, LES, LDS and BOUND have these opcodes, and never a register operand.
-    if ((out.opcode == 0xc4 || out.opcode == 0xc5 || out.opcode == 0x62) && (m_long || *m_at >= 0xc0))
+    // In 16- and 32-bit code, LES, LDS and BOUND have these opcodes, and never a register operand. In 64-bit code they are undefined, but CPUs
+    // still fetch them, with their ModRM byte, behind a REX prefix.
+    if ((out.opcode == 0xc4 || out.opcode == 0xc5 || out.opcode == 0x62) && (m_long ? out.rex == 0 : *m_at >= 0xc0))
         return read_vex();
     return &table_primary;
 }
@@ -537,12 +538,11 @@ unsigned Decoder::run()
     if (!read_prefixes())
         return longest_instruction + 1;
 
-    u8 const rex = out.rex;
     bool const short_mode = out.code_size == CodeSize::bits16;
     out.address_size = m_long ? (out.address_size_prefix ? 4 : 8) : (out.address_size_prefix != short_mode ? 2 : 4);
     auto const* const table = read_opcode();
     out.opcode_offset = static_cast<u8>(length() - 1);
-    if (out.encoding != Encoding::legacy && (rex != 0 || table == nullptr))
+    if (out.encoding != Encoding::legacy && table == nullptr)
         m_malformed = true;
     m_normal_size = out.rex & 8 ? 8 : out.operand_size_prefix != short_mode ? 2 : 4;
     out.operand_size = m_normal_size;

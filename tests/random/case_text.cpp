@@ -134,9 +134,6 @@ static bool may_differ(Case const& c, Outcome const& native, Outcome const& engi
     auto const insn = instruction_at(c, runner, native.rip);
     bool const faults = native.vector >= 12 && native.vector <= 17;
     bool const engine_faults = engine.vector >= 12 && engine.vector <= 17;
-    // #UD that is plain before the rest of the instruction is fetched, from a page that is absent.
-    if (native.vector == x86::vector::invalid_opcode && engine.vector == x86::vector::page_fault && native.rip == engine.rip && (engine.error_code & 0x10))
-        return true;
     if (!faults) {
         // #AC that only the engine raises.
         if (engine.vector != x86::vector::alignment_check)

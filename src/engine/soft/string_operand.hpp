@@ -52,7 +52,7 @@ public:
     // Elements are left, and something else comes first: an interrupt, or the trap of a single step.
     bool must_pause() const
     {
-        return m_left != 0 && (m_cpu.poll.load(std::memory_order_relaxed) != 0 || steps());
+        return m_left != 0 && ((m_cpu.poll.load(std::memory_order_relaxed) != 0 && is_wanted()) || steps());
     }
     // cpu.rip still names the instruction, whose breakpoint has been reported.
     Outcome pause() const
@@ -66,6 +66,9 @@ public:
     unsigned address_size() const { return m_instruction.address_size; }
 
 private:
+    // Somebody waits, an interrupt or another vCPU. That the instruction has overwritten its own block, which makes the poll word 1 too, is no
+    // reason: it goes on as it was fetched.
+    bool is_wanted() const { return m_cpu.events.load(std::memory_order_relaxed) != 0 || m_cpu.mmu->cache().standstill_wanted(); }
     bool steps() const { return (m_cpu.rflags & x86::rflags::tf) || breakpoints_enabled(m_cpu); }
 
     Cpu& m_cpu;

@@ -21,6 +21,13 @@ u64 Translator::mask_rip(u64 rip) const
 
 // --- decoding ---
 
+// UD0 and UD1 have no ModRM byte on AMD's processors, which do not fetch what other processors would take for one.
+static bool is_short_ud(x86::Instruction const& insn, unsigned available)
+{
+    bool const ud0_or_ud1 = insn.encoding == x86::Encoding::legacy && insn.map == x86::OpcodeMap::map_0f && (insn.opcode == 0xff || insn.opcode == 0xb9);
+    return ud0_or_ud1 && insn.opcode_offset < available && cpu_vendor() == Vendor::amd;
+}
+
 Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddles)
 {
     u64 const in_page = (m_physical & 0xfff) + offset;
@@ -35,6 +42,11 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
     else
         m_cpu.mmu->read_device((m_physical & ~u64 { 0xfff }) + in_page, bytes, available);
     auto status = x86::decode(bytes, available, m_code_size, insn);
+    if (status == x86::DecodeStatus::need_more && is_short_ud(insn, available)) {
+        constexpr u8 ud2[] = { 0x0f, 0x0b };
+        status = x86::decode(ud2, sizeof ud2, m_code_size, insn);
+        insn.length = static_cast<u8>(available);
+    }
     if (status == x86::DecodeStatus::need_more) {
         u64 physical = 0, guard = 0;
         u64 const next_page = ((m_linear & ~u64 { 0xfff }) + 0x1000) & m_cpu.mmu->linear_mask();
@@ -102,13 +114,26 @@ static u16 flags_killed(x86::Instruction const& insn)
     return has(insn, host_flags) ? insn.info->flags_written : 0;
 }
 
-// A store to a fixed address within the block: what follows it may not be what was decoded, and read flags that the old code overwrites.
+// For stores through registers: where they go if the registers are what they are where the block begins, which is now. They may change on the
+// way, so what is near counts: code that writes near itself is rare enough.
+bool Translator::may_reach_block(u64 linear) const
+{
+    constexpr u64 near = 0x1000;
+    return mask_rip(linear - m_linear + near) < m_block->guest_size + 2 * near;
+}
+
+// A store within the block: what follows it may not be what was decoded, and read flags that the old code overwrites.
 bool Translator::may_rewrite_block(Step const& step) const
 {
     auto const& insn = step.insn;
+    bool const pushes = insn.info->operation == Operation::push || insn.info->operation == Operation::push_immediate;
+    if (pushes && may_reach_block(m_cpu.gpr[x86::rsp] + m_cpu.segment(x86::Segment::ss).base))
+        return true;
     bool const writes = insn.info->memory == x86::MemoryAccess::write || insn.info->memory == x86::MemoryAccess::read_write;
-    if (!insn.has_memory || !writes || insn.base != 0xff || insn.index != 0xff || insn.segment == x86::Segment::fs || insn.segment == x86::Segment::gs)
+    if (!insn.has_memory || !writes)
         return false;
+    if (insn.base != 0xff || insn.index != 0xff || insn.segment == x86::Segment::fs || insn.segment == x86::Segment::gs)
+        return may_reach_block(m_cpu.mmu->effective_address(insn) + m_cpu.segment(insn.segment).base);
     if (!is64() && !(m_mode & mode::flat))
         return true; // wherever the segment lies
     u64 const address = static_cast<u64>(insn.displacement) + (insn.rip_relative ? rip_behind(step) : 0);

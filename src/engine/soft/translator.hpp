@@ -46,6 +46,7 @@ private:
     Outcome decode_block();
     Outcome decode_one(u64 offset, x86::Instruction&, bool& straddles);
     bool allowed(x86::Instruction const&) const;
+    bool may_reach_block(u64 linear) const;
     bool may_rewrite_block(Step const&) const;
     void find_liveness();
     void emit_block();

@@ -191,6 +191,7 @@ TEST_F(StringOperations, pause_for_interrupts_between_pages)
 {
     Case const c { Operation::store, 8, 8, Repeat::repe, false, 0, 0x800, 0, data };
     set_registers(c);
+    cpu.events = Cpu::event_interrupt;
     cpu.poll = 1;
     EXPECT_EQ(execute(encode(c)), Outcome::jump);
     EXPECT_EQ(cpu.rip, code);
@@ -198,6 +199,16 @@ TEST_F(StringOperations, pause_for_interrupts_between_pages)
     cpu.poll = 0;
     EXPECT_EQ(execute(encode(c)), Outcome::next);
     EXPECT_EQ(cpu.gpr[rdi], data + 0x4000);
+}
+
+// As when it has overwritten the hot block that it is in.
+TEST_F(StringOperations, nobody_waits)
+{
+    Case const c { Operation::store, 8, 8, Repeat::repe, false, 0, 0x800, 0, data };
+    set_registers(c);
+    cpu.poll = 1;
+    EXPECT_EQ(execute(encode(c)), Outcome::next);
+    EXPECT_EQ(cpu.gpr[rcx], 0u);
 }
 
 TEST_F(StringOperations, trap_flag_takes_one_iteration)
