@@ -49,6 +49,7 @@ public:
     bool is_ram(Gpa address) const { return range(address, 1) != nullptr; }
     // Offset of RAM in the file, and back: pages numbered without the hole. Only for addresses that are RAM.
     u64 offset_of(Gpa address) const { return address.value() < low_limit ? address.value() : address.value() - high_base + low_limit; }
+    Gpa address_at(u64 offset) const { return Gpa(offset < m_low_size ? offset : offset - m_low_size + high_base); }
     u8* host_base() const { return m_base; }
 
     // Copies; false (nothing or a part copied) when a byte is not RAM. write() tells the watcher.

@@ -349,16 +349,8 @@ void CodeCache::remove_from_page(Block& block)
 // From now on every store to this page must be seen.
 void CodeCache::forget_writable(u8 const* host)
 {
-    for (Cpu* cpu : m_cpus) {
-        cpu->mmu->forget_pages();
-        for (auto& table : cpu->tlb) {
-            for (auto& entry : table) {
-                // SAFETY: an address to compare with; nothing is accessed through it.
-                if (entry.write_tag != ~u64 { 0 } && entry.write_tag + entry.addend == reinterpret_cast<std::uintptr_t>(host))
-                    entry.write_tag = ~u64 { 0 };
-            }
-        }
-    }
+    for (Cpu* cpu : m_cpus)
+        cpu->mmu->forget_writable(host);
 }
 
 void CodeCache::link(Edge& edge, Block& block, u8 const* entry)

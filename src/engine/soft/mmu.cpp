@@ -1,6 +1,8 @@
 // Guest linear memory: look-aside tables, the slow way, device memory, flushes.
 #include "engine/soft/mmu.hpp"
 
+#include <span>
+
 #include "base/bits.hpp"
 #include "engine/soft/activity.hpp"
 #include "engine/soft/breakpoints.hpp"
@@ -64,6 +66,7 @@ void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& tra
         entry = {};
         entry.run = page;
         m_keys[index][slot_of(linear)] = 0;
+        m_watched_writable[index].reset(slot_of(linear));
     }
     entry.addend = addend;
     if (m_cpu.mode & (mode::watch_data | mode::alignment_check))
@@ -73,7 +76,9 @@ void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& tra
         if (entry.write_tag != page)
             entry.run = page; // all of a run may be written, or none
         entry.write_tag = page;
+        m_prints[index][slot_of(linear)] = print_of(static_cast<u64>(host - m_cpu.wires.memory->host_base()));
     }
+    m_watched_writable[index].set(slot_of(linear), watched && translation.dirty && translation.writable);
     static_cast<void>(access);
     if (translation.key != 0)
         note_key(index, slot_of(linear), translation);
@@ -94,6 +99,45 @@ void Mmu::note_use(u64 physical)
     memory.huge_regions().collapse(offset);
 }
 
+// A store to a page that was found watched before.
+bool Mmu::resolve_watched(u64 linear, TlbIndex index, Target& target)
+{
+    TlbEntry const& entry = m_cpu.tlb[index][slot_of(linear)];
+    if (entry.read_tag != (linear & page_mask) || !m_watched_writable[index].test(slot_of(linear)))
+        return false;
+    u64 const physical = m_cpu.wires.memory->address_at(m_runs.offset_in_ram(entry)).value();
+    if (!m_cache.watched(physical))
+        return false;
+    // SAFETY: the tables hold only what fill() put there: RAM of this page.
+    target.host = reinterpret_cast<u8*>(linear + entry.addend);
+    target.physical = physical | (linear & 0xfff);
+    target.watched = true;
+    return true;
+}
+
+// Eight entries at a time: in each byte that equals the page's, and perhaps in some above it, the high bit comes out set.
+void Mmu::forget_writable(u8 const* host)
+{
+    constexpr u64 ones = 0x0101'0101'0101'0101;
+    forget_pages();
+    // SAFETY: addresses to compare; nothing is accessed through them.
+    u64 const address = reinterpret_cast<std::uintptr_t>(host);
+    u64 const wanted = ones * print_of(static_cast<u64>(host - m_cpu.wires.memory->host_base()));
+    for (unsigned i = 0; i < tlb_index_count; ++i) {
+        for (unsigned n = 0; n < tlb_entries; n += 8) {
+            u64 prints;
+            __builtin_memcpy(&prints, &m_prints[i][n], 8);
+            u64 const difference = prints ^ wanted;
+            if (__builtin_expect(((difference - ones) & ~difference & ones << 7) == 0, 1))
+                continue;
+            for (TlbEntry& entry : std::span(m_cpu.tlb[i]).subspan(n, 8)) {
+                if (entry.write_tag != ~u64 { 0 } && entry.write_tag + entry.addend == address)
+                    entry.write_tag = ~u64 { 0 };
+            }
+        }
+    }
+}
+
 Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
 {
     TlbEntry const& entry = m_cpu.tlb[index][slot_of(linear)];
@@ -104,6 +148,8 @@ Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
         target.watched = false;
         return Outcome::next;
     }
+    if (access == Access::write && resolve_watched(linear, index, target))
+        return Outcome::next;
     Translation translation;
     ++m_statistics.page_walks;
     STEP(walk_pages(m_cpu, linear, access, index, translation));

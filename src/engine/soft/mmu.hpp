@@ -74,6 +74,8 @@ public:
     // Device memory, through the bus, in pieces of 1, 2, 4 or 8 bytes, with the guest's vector state put away.
     void read_device(u64 physical, void* to, unsigned size);
     void write_device(u64 physical, void const* from, unsigned size);
+    // Stores to the page at this host address of RAM take the slow way from now on. This vCPU stands still, or calls.
+    void forget_writable(u8 const* host);
     // Translated code in [physical, physical+size) is dropped.
     void note_write(u64 physical, unsigned size);
     CodeCache& cache() { return m_cache; }
@@ -145,6 +147,12 @@ private:
     std::array<FillLog, tlb_index_count> m_keyed {}; // slots with protection keys but 0, and others that had one
     bool m_keyed_global = false;                     // some of them survive MOV to CR3
     PageRuns m_runs;
+    // By slot: a hash of the RAM page that write_tag leads to, or once led to, so that forget_writable() need not look at the entries themselves.
+    std::array<std::array<u8, tlb_entries>, tlb_index_count> m_prints {};
+    // Pages that could be written at once but that code was translated from: read_tag says that the entry is right.
+    std::array<std::bitset<tlb_entries>, tlb_index_count> m_watched_writable {};
+    static u8 print_of(u64 offset) { return static_cast<u8>(offset >> 12 ^ offset >> 20 ^ offset >> 28) | 1; }
+    bool resolve_watched(u64 linear, TlbIndex, Target&);
     u64 m_unfinished = 0;       // physical range of a write through host_pointer() to watched memory
     unsigned m_unfinished_size = 0;
     u64 m_large_regions = 0; // a bit per hash of 2 MiB regions that were filled from 2 MiB pages

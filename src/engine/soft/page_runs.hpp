@@ -19,6 +19,9 @@ public:
     // Every page is alone again, where it lies in RAM. Hot code's slots must be emptied, too (Mmu::forget_pages).
     void drop();
 
+    // Of the page that an entry leads to, wherever it does that.
+    u64 offset_in_ram(TlbEntry const&) const;
+
     u64 pages_mapped() const { return m_pages_mapped; } // into windows, ever
 
 private:
@@ -49,7 +52,6 @@ private:
     u64 space_of(Run const&) const;
     void want_drop();
     Window* window_for(Run const&);
-    u64 offset_in_ram(TlbEntry const&) const;
     bool is_in_window(u64 host) const { return host - m_windows_start < m_memory.size(); }
     bool may_map(unsigned pages);
 

@@ -62,8 +62,10 @@ void Mmu::drop_keyed(KeyedPages pages, u32 withdrawn)
             if (key == 0)
                 continue;
             u32 const taken = key / protection_keys == pages ? withdrawn >> (2 * (key % protection_keys)) & 3 : 0;
-            if (taken != 0)
+            if (taken != 0) {
                 entry.write_tag = ~u64 { 0 };
+                m_watched_writable[i].reset(slot);
+            }
             if (taken & KeyRights::access_disabled) {
                 entry = {};
                 key = 0;

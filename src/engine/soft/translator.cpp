@@ -35,7 +35,10 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
     u8 bytes[15] = {};
     unsigned available = static_cast<unsigned>(std::min<u64>(15, 0x1000 - in_page));
     u8 const* const here = memory.range(Gpa((m_physical & ~u64 { 0xfff }) + in_page), available);
-    m_cache.watch(m_cpu, (m_physical & ~u64 { 0xfff }) + in_page, available); // before the bytes are read
+    if (in_page + available > m_marked_up_to) { // before the bytes are read
+        m_cache.watch(m_cpu, (m_physical & ~u64 { 0xfff }) + in_page, available);
+        m_marked_up_to = align_up(in_page + available, CodeCache::line_size);
+    }
     straddles = false;
     if (here)
         std::copy_n(here, available, bytes);
@@ -71,6 +74,7 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
 Outcome Translator::decode_block()
 {
     m_step_count = 0;
+    m_marked_up_to = 0;
     u64 offset = 0;
     unsigned const most = m_mode & mode::single_step ? 1 : most_instructions;
     bool shadow = false; // the instruction before is STI

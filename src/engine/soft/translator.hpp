@@ -235,6 +235,7 @@ private:
     Thunks const& m_thunks;
 
     // of the block in hand
+    u64 m_marked_up_to = 0; // lines of the page that were marked as translated, by offset
     Assembler m_asm;
     Block* m_block = nullptr;
     u64 m_rip = 0;
