@@ -4,7 +4,7 @@
 #include <atomic>
 #include <string_view>
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "base/integer.hpp"
 

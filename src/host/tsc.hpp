@@ -1,8 +1,6 @@
 // The host's time-stamp counter: reading it, and how fast it runs. Threads: any.
 #pragma once
 
-#include <x86intrin.h>
-
 #include "base/integer.hpp"
 
 namespace anyhyve::host {
@@ -10,9 +8,9 @@ namespace anyhyve::host {
 // The counter now, not before earlier loads are done and not after later ones: two threads that pass a value on see it grow.
 inline u64 read_tsc()
 {
-    _mm_lfence();
-    u64 const value = __rdtsc();
-    _mm_lfence();
+    __builtin_ia32_lfence();
+    u64 const value = __builtin_ia32_rdtsc();
+    __builtin_ia32_lfence();
     return value;
 }
 

@@ -1,7 +1,7 @@
 // JSON text, written member by member.
 #include "tools/json_writer.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace anyhyve::tools {
 

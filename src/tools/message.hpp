@@ -4,7 +4,7 @@
 #include <cstdio>
 #include <string_view>
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace anyhyve::tools {
 

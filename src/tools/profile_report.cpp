@@ -1,7 +1,7 @@
 // A machine's profile as a text for people and as JSON.
 #include "tools/profile_report.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "tools/hexadecimal.hpp"
 

@@ -1,7 +1,7 @@
 // What differs between two outcomes, and cases as text: see comparison.hpp.
 #include <cstring>
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include "comparison.hpp"
 #include "engine/soft/host_vector_unit.hpp"

@@ -53,7 +53,7 @@ u64 counted(CodeCache const& cache, Counter counter)
 
 void report_times(CodeCache const& cache, Profile& profile)
 {
-    u64 const now = __rdtsc();
+    u64 const now = __builtin_ia32_rdtsc();
     profile.run_microseconds = microseconds(total(cache, [now](Cpu const& cpu) {
         u64 const since = cpu.statistics->running_since;
         return cpu.statistics->run_ticks + (since != 0 && since < now ? now - since : 0);

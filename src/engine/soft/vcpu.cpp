@@ -3,8 +3,6 @@
 
 #include <ctime>
 
-#include <x86intrin.h>
-
 #include "engine/soft/flags.hpp"
 #include "engine/soft/host_signals.hpp"
 #include "engine/soft/operations.hpp"
@@ -165,21 +163,21 @@ bool SoftVcpu::take_lifecycle_events(RunExit& exit)
 
 void SoftVcpu::wait_for_event()
 {
-    u64 const begin = __rdtsc();
+    u64 const begin = __builtin_ia32_rdtsc();
     wait();
-    m_statistics.halted_ticks += __rdtsc() - begin;
+    m_statistics.halted_ticks += __builtin_ia32_rdtsc() - begin;
 }
 
 // Generated code, and how long it ran.
 void SoftVcpu::run_for_a_while()
 {
-    m_statistics.running_since = __rdtsc();
+    m_statistics.running_since = __builtin_ia32_rdtsc();
     if (m_cpu->profile)
         m_cpu->profile->inside = true;
     run_generated_code(*m_cpu);
     if (m_cpu->profile)
         m_cpu->profile->inside = false;
-    m_statistics.run_ticks += __rdtsc() - m_statistics.running_since;
+    m_statistics.run_ticks += __builtin_ia32_rdtsc() - m_statistics.running_since;
     m_statistics.running_since = 0;
 }
 

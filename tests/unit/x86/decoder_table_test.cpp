@@ -1,7 +1,7 @@
 // The opcode table by itself: every row can be reached, rows are consistent, every map answers for every opcode.
 #include "x86/opcode_iterator.hpp"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <set>
 #include <string>
