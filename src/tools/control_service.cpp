@@ -3,8 +3,6 @@
 
 #include <unistd.h>
 
-#include <nlohmann/json.hpp>
-
 #include "tools/hexadecimal.hpp"
 #include "tools/profile_report.hpp"
 
@@ -29,7 +27,7 @@ void ControlService::add_commands(host::EventLoop& loop)
     m_server->add("assert-lapic-lvt", [this](Json const& arguments) { return assert_local_interrupt(arguments); });
     m_server->add("rtc", [this](Json const& arguments) { return rtc(arguments); });
     m_server->add("statistics", [this](Json const& arguments) { return statistics(arguments); });
-    m_server->add("profile", [this](Json const&) -> Result<Json> { return Json::parse(profile_json(m_pc.profile())); });
+    m_server->add("profile", [this](Json const&) { return Json::parse(profile_json(m_pc.profile())); });
     m_server->add("pause", [this](Json const&) -> Result<Json> {
         m_paused_by_user = true;
         m_pc.pause();
@@ -68,20 +66,20 @@ void ControlService::add_commands(host::EventLoop& loop)
 }
 
 // {} -> {"pid", "engine", "vcpus", "paused", "held", "memory"}
-Result<nlohmann::json> ControlService::status() const
+Result<Json> ControlService::status() const
 {
     Json held = Json::array();
     for (unsigned vcpu = 0; vcpu < m_pc.vcpu_count(); ++vcpu)
         if (m_pc.is_held(vcpu))
-            held.push_back(vcpu);
-    return Json { { "pid", getpid() }, { "engine", m_engine }, { "vcpus", m_pc.vcpu_count() }, { "paused", m_pc.is_paused() }, { "held", held },
-        { "memory", m_pc.config().memory_size } };
+            held.append(vcpu);
+    return Json::object({ { "pid", getpid() }, { "engine", m_engine }, { "vcpus", m_pc.vcpu_count() }, { "paused", m_pc.is_paused() }, { "held", held },
+        { "memory", m_pc.config().memory_size } });
 }
 
 // {"name"} -> {"version", "bytes"}: the saved state of one part of the machine.
-Result<nlohmann::json> ControlService::get_part(Json const& arguments)
+Result<Json> ControlService::get_part(Json const& arguments)
 {
-    auto const name = arguments.at("name").get<std::string>();
+    auto const name = TRY(arguments.get<std::string>("name"));
     auto const* part = m_pc.part(name);
     if (!part)
         return make_error(ENOENT, "{} has no part '{}'", m_pc.config().name, name);
@@ -89,18 +87,18 @@ Result<nlohmann::json> ControlService::get_part(Json const& arguments)
     auto const chunk = save_part(*part);
     if (!m_paused_by_user)
         m_pc.resume();
-    return Json { { "version", chunk.version }, { "bytes", to_hexadecimal(chunk.bytes) } };
+    return Json::object({ { "version", chunk.version }, { "bytes", to_hexadecimal(chunk.bytes) } });
 }
 
 // {"name", "version", "bytes"} -> nothing
-Result<nlohmann::json> ControlService::set_part(Json const& arguments)
+Result<Json> ControlService::set_part(Json const& arguments)
 {
-    auto const name = arguments.at("name").get<std::string>();
+    auto const name = TRY(arguments.get<std::string>("name"));
     auto* const part = m_pc.part(name);
     if (!part)
         return make_error(ENOENT, "{} has no part '{}'", m_pc.config().name, name);
-    auto const bytes = TRY(from_hexadecimal(arguments.at("bytes").get<std::string>()));
-    auto const version = arguments.at("version").get<u32>();
+    auto const bytes = TRY(from_hexadecimal(TRY(arguments.get<std::string>("bytes"))));
+    auto const version = TRY(arguments.get<u32>("version"));
     m_pc.pause();
     auto const before = save_part(*part);
     Decoder decoder(bytes);
@@ -119,25 +117,25 @@ Result<nlohmann::json> ControlService::set_part(Json const& arguments)
 
 Result<unsigned> ControlService::vcpu_of(Json const& arguments) const
 {
-    auto const vcpu = arguments.at("vcpu").get<unsigned>();
+    auto const vcpu = TRY(arguments.get<unsigned>("vcpu"));
     if (vcpu >= m_pc.vcpu_count())
         return make_error(EINVAL, "{} has no virtual CPU {}", m_pc.config().name, vcpu);
     return vcpu;
 }
 
 // {"vcpu"} -> nothing
-Result<nlohmann::json> ControlService::inject_nmi(Json const& arguments)
+Result<Json> ControlService::inject_nmi(Json const& arguments)
 {
     m_pc.inject_nmi(TRY(vcpu_of(arguments)));
     return Json();
 }
 
 // {"vcpu", "pin"} -> nothing. Pins in bhyve's order.
-Result<nlohmann::json> ControlService::assert_local_interrupt(Json const& arguments)
+Result<Json> ControlService::assert_local_interrupt(Json const& arguments)
 {
     constexpr LvtEntry pins[] = { LvtEntry::lint0, LvtEntry::lint1, LvtEntry::timer, LvtEntry::error, LvtEntry::performance, LvtEntry::thermal, LvtEntry::cmci };
     unsigned const vcpu = TRY(vcpu_of(arguments));
-    auto const pin = arguments.at("pin").get<unsigned>();
+    auto const pin = TRY(arguments.get<unsigned>("pin"));
     if (pin >= std::size(pins))
         return make_error(EINVAL, "a local vector table has no entry {}: 0 to 6 are LINT0, LINT1, timer, error, performance, thermal, CMCI", pin);
     m_pc.assert_local_interrupt(vcpu, pins[pin]);
@@ -145,22 +143,22 @@ Result<nlohmann::json> ControlService::assert_local_interrupt(Json const& argume
 }
 
 // {"set-time"?, "offset"?, "set-memory"?} -> {"time", "memory"?}: the real-time clock.
-Result<nlohmann::json> ControlService::rtc(Json const& arguments)
+Result<Json> ControlService::rtc(Json const& arguments)
 {
-    if (arguments.contains("set-time"))
-        m_pc.rtc().set_time(arguments.at("set-time").get<i64>());
-    Json answer { { "time", m_pc.rtc().time() } };
-    if (!arguments.contains("offset"))
+    if (arguments.find("set-time"))
+        m_pc.rtc().set_time(TRY(arguments.get<i64>("set-time")));
+    Json answer = Json::object({ { "time", m_pc.rtc().time() } });
+    if (!arguments.find("offset"))
         return answer;
-    auto const offset = arguments.at("offset").get<unsigned>();
-    if (arguments.contains("set-memory"))
-        TRY(m_pc.rtc().set_memory(offset, arguments.at("set-memory").get<u8>()));
-    answer["memory"] = TRY(m_pc.rtc().memory(offset));
+    auto const offset = TRY(arguments.get<unsigned>("offset"));
+    if (arguments.find("set-memory"))
+        TRY(m_pc.rtc().set_memory(offset, TRY(arguments.get<u8>("set-memory"))));
+    answer.set("memory", TRY(m_pc.rtc().memory(offset)));
     return answer;
 }
 
 // {"vcpu"} -> [{"name", "value"}...]: of this virtual CPU, then of devices.
-Result<nlohmann::json> ControlService::statistics(Json const& arguments) const
+Result<Json> ControlService::statistics(Json const& arguments) const
 {
     unsigned const vcpu = TRY(vcpu_of(arguments));
     Json rows = Json::array();
@@ -171,11 +169,11 @@ Result<nlohmann::json> ControlService::statistics(Json const& arguments) const
         if (of_processor && name != ours)
             continue;
         for (auto const& statistic : source->statistics())
-            rows.push_back({ { "name", of_processor ? statistic.name : name + " " + statistic.name }, { "value", statistic.value } });
+            rows.append(Json::object({ { "name", of_processor ? statistic.name : name + " " + statistic.name }, { "value", statistic.value } }));
     }
     for (auto const& row : m_pc.bus_statistics()) {
-        rows.push_back({ { "name", row.device + " reads" }, { "value", row.reads } });
-        rows.push_back({ { "name", row.device + " writes" }, { "value", row.writes } });
+        rows.append(Json::object({ { "name", row.device + " reads" }, { "value", row.reads } }));
+        rows.append(Json::object({ { "name", row.device + " writes" }, { "value", row.writes } }));
     }
     return rows;
 }

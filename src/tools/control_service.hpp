@@ -23,7 +23,6 @@ public:
     static Result<std::unique_ptr<ControlService>> create(host::EventLoop&, Vm const&, machine::Pc&, std::string engine, Owner);
 
 private:
-    using Json = nlohmann::json;
     ControlService(machine::Pc& pc, std::string engine, Owner owner) : m_pc(pc), m_engine(std::move(engine)), m_owner(std::move(owner)) {}
     void add_commands(host::EventLoop&);
     Result<Json> status() const;

@@ -1,26 +1,9 @@
 // JSON text, written member by member.
 #include "tools/json_writer.hpp"
 
-#include <fmt/core.h>
+#include "base/json.hpp"
 
 namespace anyhyve::tools {
-
-void JsonWriter::append_string(std::string_view value)
-{
-    m_text += '"';
-    for (char const c : value) {
-        auto const byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            m_text += '\\';
-            m_text += c;
-        } else if (byte < 0x20) {
-            m_text += fmt::format("\\u{:04x}", byte);
-        } else {
-            m_text += c;
-        }
-    }
-    m_text += '"';
-}
 
 void JsonWriter::start_value(std::string_view key)
 {
@@ -29,7 +12,7 @@ void JsonWriter::start_value(std::string_view key)
     m_needs_comma = true;
     if (key.empty())
         return;
-    append_string(key);
+    append_json_text(m_text, key);
     m_text += ':';
 }
 
@@ -51,14 +34,14 @@ JsonWriter& JsonWriter::end(char bracket)
 JsonWriter& JsonWriter::text(std::string_view key, std::string_view value)
 {
     start_value(key);
-    append_string(value);
+    append_json_text(m_text, value);
     return *this;
 }
 
 JsonWriter& JsonWriter::number(std::string_view key, u64 value)
 {
     start_value(key);
-    m_text += fmt::format("{}", value);
+    m_text += std::to_string(value);
     return *this;
 }
 

@@ -25,7 +25,6 @@ private:
     JsonWriter& begin(std::string_view key, char bracket);
     JsonWriter& end(char bracket);
     void start_value(std::string_view key);
-    void append_string(std::string_view);
 
     std::string m_text;
     bool m_needs_comma = false;

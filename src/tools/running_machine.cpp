@@ -1,7 +1,7 @@
 // A machine that a bhyve process runs, asked through its control socket.
 #include "tools/running_machine.hpp"
 
-#include <nlohmann/json.hpp>
+#include <charconv>
 
 #include "machine/saved_state.hpp"
 #include "tools/hexadecimal.hpp"
@@ -9,47 +9,71 @@
 
 namespace anyhyve::tools {
 
-using Json = nlohmann::json;
-
 namespace {
 
 // Answers come from a process of the same user, but may be another version's.
 template<typename Value>
 Result<Value> member(Json const& answer, char const* name)
 {
-    try {
-        return answer.at(name).get<Value>();
-    } catch (Json::exception const&) {
+    auto value = answer.get<Value>(name);
+    if (!value.ok())
         return make_error(EPROTO, "the machine's answer has no '{}' that makes sense", name);
-    }
+    return value;
 }
 
-u64 hexadecimal_number(Json const& text)
+Result<std::vector<Json>> list(Json const& answer, char const* name)
 {
-    return std::stoull(text.get<std::string>(), nullptr, 16);
+    Json const* const elements = answer.find(name);
+    if (!elements || elements->kind() != Json::Kind::array)
+        return make_error(EPROTO, "the machine's answer has no '{}' that makes sense", name);
+    return elements->elements();
 }
 
-HotCode hot_code_of(Json const& row)
+Result<u64> hexadecimal_number(Json const& row, char const* name)
 {
-    HotCode code { .rip = hexadecimal_number(row.at("rip")), .physical = hexadecimal_number(row.at("physical")), .mode = row.at("mode"), .samples = row.at("samples"),
-        .host_size = row.at("host_size"), .changed = row.at("changed"), .bytes = {}, .instructions = row.at("instructions").get<std::vector<std::string>>() };
-    if (auto bytes = from_hexadecimal(row.at("bytes").get<std::string>()); bytes.ok())
-        code.bytes = bytes.release_value();
+    auto const text = TRY(member<std::string>(row, name));
+    std::string_view const digits = std::string_view(text).substr(text.starts_with("0x") ? 2 : 0);
+    u64 number = 0;
+    auto const [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number, 16);
+    if (error != std::errc {} || end != digits.data() + digits.size())
+        return make_error(EPROTO, "the machine's answer has no '{}' that makes sense", name);
+    return number;
+}
+
+Result<HotCode> hot_code_of(Json const& row)
+{
+    HotCode code;
+    code.rip = TRY(hexadecimal_number(row, "rip"));
+    code.physical = TRY(hexadecimal_number(row, "physical"));
+    code.mode = TRY(member<std::string>(row, "mode"));
+    code.samples = TRY(member<u64>(row, "samples"));
+    code.host_size = TRY(member<u64>(row, "host_size"));
+    code.changed = TRY(member<bool>(row, "changed"));
+    code.instructions = TRY(member<std::vector<std::string>>(row, "instructions"));
+    code.bytes = TRY(from_hexadecimal(TRY(member<std::string>(row, "bytes"))));
     return code;
 }
 
-// Throws where the answer is not what write_profile() writes.
-Profile profile_of(Json const& answer)
+// What write_profile() has written.
+Result<Profile> profile_of(Json const& answer)
 {
-    Profile profile { .detailed = answer.at("detailed"), .run_microseconds = answer.at("run_microseconds"), .halted_microseconds = answer.at("halted_microseconds"),
-        .translation_microseconds = answer.at("translation_microseconds"), .samples = answer.at("samples"), .samples_waiting = answer.at("samples_waiting"), .samples_lost = answer.at("samples_lost"), .sections = {}, .hottest = {} };
-    for (auto const& section : answer.at("sections")) {
-        ProfileSection& added = profile.sections.emplace_back(ProfileSection { section.at("title"), {} });
-        for (auto const& row : section.at("rows"))
-            added.rows.push_back({ row.at("name"), row.at("value") });
+    Profile profile;
+    profile.detailed = TRY(member<bool>(answer, "detailed"));
+    profile.run_microseconds = TRY(member<u64>(answer, "run_microseconds"));
+    profile.halted_microseconds = TRY(member<u64>(answer, "halted_microseconds"));
+    profile.translation_microseconds = TRY(member<u64>(answer, "translation_microseconds"));
+    profile.samples = TRY(member<u64>(answer, "samples"));
+    profile.samples_waiting = TRY(member<u64>(answer, "samples_waiting"));
+    profile.samples_lost = TRY(member<u64>(answer, "samples_lost"));
+    for (auto const& section : TRY(list(answer, "sections"))) {
+        ProfileSection& added = profile.sections.emplace_back(ProfileSection { TRY(member<std::string>(section, "title")), {} });
+        for (auto const& row : TRY(list(section, "rows"))) {
+            auto name = TRY(member<std::string>(row, "name"));
+            added.rows.push_back({ std::move(name), TRY(member<u64>(row, "value")) });
+        }
     }
-    for (auto const& row : answer.at("hottest"))
-        profile.hottest.push_back(hot_code_of(row));
+    for (auto const& row : TRY(list(answer, "hottest")))
+        profile.hottest.push_back(TRY(hot_code_of(row)));
     return profile;
 }
 
@@ -75,7 +99,7 @@ Result<unsigned> RunningMachine::vcpu_count()
 
 Result<CpuState> RunningMachine::cpu_state(unsigned vcpu)
 {
-    auto const answer = TRY(m_client.call("get-part", { { "name", machine::vcpu_chunk_name(vcpu) } }));
+    auto const answer = TRY(m_client.call("get-part", Json::object({ { "name", machine::vcpu_chunk_name(vcpu) } })));
     auto const text = TRY(member<std::string>(answer, "bytes"));
     auto const bytes = TRY(from_hexadecimal(text));
     Decoder decoder(bytes);
@@ -89,8 +113,7 @@ Result<void> RunningMachine::set_cpu_state(unsigned vcpu, CpuState const& state)
 {
     Encoder encoder;
     encode_cpu_state(state, encoder);
-    TRY(m_client.call("set-part",
-        { { "name", machine::vcpu_chunk_name(vcpu) }, { "version", cpu_state_version }, { "bytes", to_hexadecimal(encoder.bytes()) } }));
+    TRY(m_client.call("set-part", Json::object({ { "name", machine::vcpu_chunk_name(vcpu) }, { "version", cpu_state_version }, { "bytes", to_hexadecimal(encoder.bytes()) } })));
     return {};
 }
 
@@ -102,27 +125,27 @@ Result<i64> RunningMachine::rtc_time()
 
 Result<void> RunningMachine::set_rtc_time(i64 seconds)
 {
-    TRY(m_client.call("rtc", { { "set-time", seconds } }));
+    TRY(m_client.call("rtc", Json::object({ { "set-time", seconds } })));
     return {};
 }
 
 Result<u8> RunningMachine::rtc_memory(unsigned offset)
 {
-    auto const answer = TRY(m_client.call("rtc", { { "offset", offset } }));
+    auto const answer = TRY(m_client.call("rtc", Json::object({ { "offset", offset } })));
     return member<u8>(answer, "memory");
 }
 
 Result<void> RunningMachine::set_rtc_memory(unsigned offset, u8 value)
 {
-    TRY(m_client.call("rtc", { { "offset", offset }, { "set-memory", value } }));
+    TRY(m_client.call("rtc", Json::object({ { "offset", offset }, { "set-memory", value } })));
     return {};
 }
 
 Result<std::vector<Statistic>> RunningMachine::statistics(unsigned vcpu)
 {
-    auto const answer = TRY(m_client.call("statistics", { { "vcpu", vcpu } }));
+    auto const answer = TRY(m_client.call("statistics", Json::object({ { "vcpu", vcpu } })));
     std::vector<Statistic> rows;
-    for (auto const& row : answer) {
+    for (auto const& row : answer.elements()) {
         auto name = TRY(member<std::string>(row, "name"));
         u64 const value = TRY(member<u64>(row, "value"));
         rows.push_back({ std::move(name), value });
@@ -132,23 +155,18 @@ Result<std::vector<Statistic>> RunningMachine::statistics(unsigned vcpu)
 
 Result<Profile> RunningMachine::profile()
 {
-    auto const answer = TRY(m_client.call("profile", Json::object()));
-    try {
-        return profile_of(answer);
-    } catch (std::exception const&) { // of the JSON library, or of a number
-        return make_error(EPROTO, "the machine's answer makes no sense as a profile");
-    }
+    return profile_of(TRY(m_client.call("profile", Json::object())));
 }
 
 Result<void> RunningMachine::inject_nmi(unsigned vcpu)
 {
-    TRY(m_client.call("inject-nmi", { { "vcpu", vcpu } }));
+    TRY(m_client.call("inject-nmi", Json::object({ { "vcpu", vcpu } })));
     return {};
 }
 
 Result<void> RunningMachine::assert_local_interrupt(unsigned vcpu, unsigned pin)
 {
-    TRY(m_client.call("assert-lapic-lvt", { { "vcpu", vcpu }, { "pin", pin } }));
+    TRY(m_client.call("assert-lapic-lvt", Json::object({ { "vcpu", vcpu }, { "pin", pin } })));
     return {};
 }
 
@@ -160,7 +178,7 @@ Result<void> RunningMachine::command(std::string const& name)
 
 Result<void> RunningMachine::command(std::string const& name, unsigned vcpu)
 {
-    TRY(m_client.call(name, { { "vcpu", vcpu } }));
+    TRY(m_client.call(name, Json::object({ { "vcpu", vcpu } })));
     return {};
 }
 

@@ -6,13 +6,9 @@
 
 #include <array>
 
-#include <nlohmann/json.hpp>
-
 #include "host/unix_socket.hpp"
 
 namespace anyhyve {
-
-using nlohmann::json;
 
 Result<ControlClient> ControlClient::connect(host::Directory const& directory, std::string const& name)
 {
@@ -53,10 +49,9 @@ Result<std::string> ControlClient::read_line(unsigned timeout_ms)
     }
 }
 
-Result<json> ControlClient::call(std::string const& command, json const& arguments, unsigned timeout_ms)
+Result<Json> ControlClient::call(std::string const& command, Json const& arguments, unsigned timeout_ms)
 {
-    json const request { { "command", command }, { "arguments", arguments.is_null() ? json::object() : arguments } };
-    std::string const line = request.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+    std::string const line = Json::object({ { "command", command }, { "arguments", arguments } }).dump() + "\n";
     for (std::size_t sent = 0; sent < line.size();) {
         ssize_t const count = send(m_socket.get(), line.data() + sent, line.size() - sent, MSG_NOSIGNAL);
         if (count >= 0)
@@ -67,14 +62,17 @@ Result<json> ControlClient::call(std::string const& command, json const& argumen
             return Error::from_errno(errno, "The connection to the virtual machine");
     }
     std::string const text = TRY(read_line(timeout_ms));
-    json const response = json::parse(text, nullptr, false);
-    if (!response.is_object() || !response.contains("ok") || !response["ok"].is_boolean())
+    auto const response = Json::parse(text);
+    auto const good = response.ok() ? response.value().get<bool>("ok") : response.error();
+    if (!good.ok())
         return Error("The virtual machine's answer makes no sense.", EPROTO);
-    if (response["ok"].get<bool>())
-        return response.contains("result") ? response["result"] : json();
-    auto const message = response.contains("error") && response["error"].is_string() ? response["error"].get<std::string>() : "The virtual machine refused.";
-    bool const has_code = response.contains("errno") && response["errno"].is_number_integer();
-    return Error(message, has_code ? response["errno"].get<int>() : EIO);
+    if (good.value()) {
+        Json const* const result = response.value().find("result");
+        return result ? *result : Json();
+    }
+    auto const message = response.value().get<std::string>("error");
+    auto const code = response.value().get<int>("errno");
+    return Error(message.ok() ? message.value() : "The virtual machine refused.", code.ok() ? code.value() : EIO);
 }
 
 } // namespace anyhyve

@@ -4,8 +4,7 @@
 #include <memory>
 #include <string>
 
-#include <nlohmann/json_fwd.hpp>
-
+#include "base/json.hpp"
 #include "base/result.hpp"
 #include "host/directory.hpp"
 #include "host/fd.hpp"
@@ -21,7 +20,7 @@ public:
 
     // Blocks until the answer is there, at most `timeout_ms` after the last byte (ETIMEDOUT). An answer that says "no" is an error with its
     // sentence and errno value. EPROTO: the answer makes no sense; ECONNRESET: the VM's process ended.
-    Result<nlohmann::json> call(std::string const& command, nlohmann::json const& arguments, unsigned timeout_ms = 30'000);
+    Result<Json> call(std::string const& command, Json const& arguments, unsigned timeout_ms = 30'000);
 
 private:
     explicit ControlClient(host::Fd socket) : m_socket(std::move(socket)) {}

@@ -6,16 +6,12 @@
 
 #include <algorithm>
 #include <array>
-#include <exception>
-
-#include <nlohmann/json.hpp>
 
 #include "host/unix_socket.hpp"
 
 namespace anyhyve {
 
 using host::EventLoop;
-using nlohmann::json;
 
 Result<std::unique_ptr<ControlServer>> ControlServer::create(EventLoop& loop, host::Directory const& directory, std::string name)
 {
@@ -50,33 +46,10 @@ void ControlServer::add(std::string command, Handler handler)
     m_handlers.insert_or_assign(std::move(command), std::move(handler));
 }
 
-// The JSON library copies and writes values by recursion: a request must not decide how deep.
-static constexpr int deepest_nesting = 32;
-
-// How deep the values of a JSON text are nested, counting brackets outside of strings.
-static int nesting(std::string_view text)
-{
-    int depth = 0, deepest = 0;
-    bool quoted = false;
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        char const c = text[i];
-        if (c == '"')
-            quoted = !quoted;
-        else if (quoted)
-            i += c == '\\'; // what is escaped ends no string
-        else if (c == '[' || c == '{')
-            deepest = std::max(deepest, ++depth);
-        else if (c == ']' || c == '}')
-            --depth;
-    }
-    return deepest;
-}
-
 static std::string error_line(std::string const& message, int code)
 {
-    json const response { { "ok", false }, { "error", message }, { "errno", code } };
     // Bytes that are no UTF-8 may come from file names and from the client itself.
-    return response.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
+    return Json::object({ { "ok", false }, { "error", message }, { "errno", code } }).dump() + "\n";
 }
 
 void ControlServer::accept_clients()
@@ -181,28 +154,24 @@ bool ControlServer::send(Client& client)
 
 std::string ControlServer::answer(std::string_view request)
 {
-    if (nesting(request) > deepest_nesting)
-        return error_line(fmt::format("The values of a request are nested more than {} deep.", deepest_nesting), EINVAL);
-    json const parsed = json::parse(request, nullptr, false);
-    if (!parsed.is_object() || !parsed.contains("command") || !parsed["command"].is_string())
+    auto const parsed = Json::parse(request);
+    if (!parsed.ok())
+        return error_line(parsed.error().message(), parsed.error().code());
+    auto const command = parsed.value().get<std::string>("command");
+    if (!command.ok())
         return error_line("A request is a JSON object with a 'command'.", EINVAL);
-    json const arguments = parsed.value("arguments", json::object());
-    if (!arguments.is_object())
+    Json const none = Json::object();
+    Json const* const given = parsed.value().find("arguments");
+    Json const& arguments = given ? *given : none;
+    if (arguments.kind() != Json::Kind::object)
         return error_line("The 'arguments' of a request are a JSON object.", EINVAL);
-    auto const command = parsed["command"].get<std::string>();
-    auto const found = m_handlers.find(command);
+    auto const found = m_handlers.find(command.value());
     if (found == m_handlers.end())
-        return error_line(fmt::format("There is no command '{}'.", command), ENOSYS);
-    try {
-        auto result = found->second(arguments);
-        if (!result.ok())
-            return error_line(result.error().message(), result.error().code());
-        json response { { "ok", true } };
-        response["result"] = result.release_value();
-        return response.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
-    } catch (json::exception const& exception) {
-        return error_line(fmt::format("{}: the arguments are wrong: {}", command, exception.what()), EINVAL);
-    }
+        return error_line(fmt::format("There is no command '{}'.", command.value()), ENOSYS);
+    auto result = found->second(arguments);
+    if (!result.ok())
+        return error_line(result.error().message(), result.error().code());
+    return Json::object({ { "ok", true }, { "result", result.release_value() } }).dump() + "\n";
 }
 
 } // namespace anyhyve

@@ -9,9 +9,8 @@
 #include <memory>
 #include <string>
 
-#include <nlohmann/json_fwd.hpp>
-
 #include "base/integer.hpp"
+#include "base/json.hpp"
 #include "base/log.hpp"
 #include "base/result.hpp"
 #include "host/directory.hpp"
@@ -26,8 +25,8 @@ public:
     static constexpr std::size_t most_clients = 16;
 
     // Runs on the loop's thread, which answers nobody else meanwhile. It must not destroy the server: post() that to the loop instead.
-    // `arguments` is always an object. An exception of the JSON library (a missing or mistyped argument) becomes the answer EINVAL.
-    using Handler = std::function<Result<nlohmann::json>(nlohmann::json const& arguments)>;
+    // `arguments` is always an object.
+    using Handler = std::function<Result<Json>(Json const& arguments)>;
 
     // Listens on `name` in `directory` (see host::listen_unix()); both outlive the server. Clients of other users than ours and root are
     // turned away.

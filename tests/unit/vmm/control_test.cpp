@@ -9,15 +9,12 @@
 #include <random>
 #include <thread>
 
-#include <nlohmann/json.hpp>
-
 #include "host/unix_socket.hpp"
 #include "vmm/control_client.hpp"
 #include "vmm/control_server.hpp"
 
 namespace anyhyve {
 
-using nlohmann::json;
 using namespace std::chrono_literals;
 
 class ControlTest : public testing::Test {
@@ -30,10 +27,10 @@ protected:
         m_directory = std::make_unique<host::Directory>(host::Directory::open(m_path).release_value());
         m_loop = host::EventLoop::create().release_value();
         m_server = ControlServer::create(*m_loop, *m_directory, "control").release_value();
-        m_server->add("echo", [](json const& arguments) -> Result<json> { return arguments; });
-        m_server->add("double", [](json const& arguments) -> Result<json> { return json(arguments.at("value").get<int>() * 2); });
-        m_server->add("fail", [](json const&) -> Result<json> { return make_error(EBUSY, "The disk \"{}\" is busy.", "\xff"); });
-        m_server->add("large", [](json const&) -> Result<json> { return json(std::string(3'000'000, 'x')); });
+        m_server->add("echo", [](Json const& arguments) -> Result<Json> { return arguments; });
+        m_server->add("double", [](Json const& arguments) -> Result<Json> { return Json(TRY(arguments.get<int>("value")) * 2); });
+        m_server->add("fail", [](Json const&) -> Result<Json> { return make_error(EBUSY, "The disk \"{}\" is busy.", "\xff"); });
+        m_server->add("large", [](Json const&) -> Result<Json> { return Json(std::string(3'000'000, 'x')); });
         m_thread = std::thread([this] { EXPECT_TRUE(m_loop->run().ok()); });
     }
     void TearDown() override
@@ -70,17 +67,17 @@ protected:
 TEST_F(ControlTest, answers_and_refuses)
 {
     auto client = connect();
-    EXPECT_EQ(client.call("echo", { { "a", 1 } }).value(), (json { { "a", 1 } }));
-    EXPECT_EQ(client.call("echo", {}).value(), json::object());
-    EXPECT_EQ(client.call("double", { { "value", 21 } }).value(), 42);
-    auto const failed = client.call("fail", {});
+    EXPECT_EQ(client.call("echo", Json::object({ { "a", 1 } })).value(), Json::object({ { "a", 1 } }));
+    EXPECT_EQ(client.call("echo", Json::object()).value(), Json::object());
+    EXPECT_EQ(client.call("double", Json::object({ { "value", 21 } })).value(), Json(42));
+    auto const failed = client.call("fail", Json::object());
     EXPECT_EQ(failed.error().message(), "The disk \"\xef\xbf\xbd\" is busy.");
     EXPECT_EQ(failed.error().code(), EBUSY);
-    EXPECT_EQ(client.call("nothing", {}).error().code(), ENOSYS);
-    EXPECT_EQ(client.call("double", { { "value", "x" } }).error().code(), EINVAL);
-    EXPECT_EQ(client.call("double", {}).error().code(), EINVAL);
-    EXPECT_EQ(client.call("large", {}).value().get<std::string>().size(), 3'000'000u);
-    EXPECT_EQ(client.call("double", { { "value", 1 } }).value(), 2);
+    EXPECT_EQ(client.call("nothing", Json::object()).error().code(), ENOSYS);
+    EXPECT_EQ(client.call("double", Json::object({ { "value", "x" } })).error().code(), EINVAL);
+    EXPECT_EQ(client.call("double", Json::object()).error().code(), EINVAL);
+    EXPECT_EQ(client.call("large", Json::object()).value().get<std::string>().value().size(), 3'000'000u);
+    EXPECT_EQ(client.call("double", Json::object({ { "value", 1 } })).value(), Json(2));
 }
 
 TEST_F(ControlTest, serves_several_clients)
@@ -91,7 +88,7 @@ TEST_F(ControlTest, serves_several_clients)
         threads.emplace_back([&, i] {
             auto client = connect();
             for (int k = 0; k < 100; ++k)
-                good += client.call("double", { { "value", i * k } }).value() == 2 * i * k;
+                good += client.call("double", Json::object({ { "value", i * k } })).value() == Json(2 * i * k);
         });
     for (auto& thread : threads)
         thread.join();
@@ -132,13 +129,13 @@ TEST_F(ControlTest, garbage_is_answered_and_harms_nobody)
         (void)!send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
     }
     // As long as the server has not seen that those are gone, there may be too many clients.
-    auto answered = connect().call("double", { { "value", 4 } });
+    auto answered = connect().call("double", Json::object({ { "value", 4 } }));
     for (int i = 0; i < 200 && !answered.ok(); ++i) {
         std::this_thread::sleep_for(10ms);
-        answered = connect().call("double", { { "value", 4 } });
+        answered = connect().call("double", Json::object({ { "value", 4 } }));
     }
     ASSERT_TRUE(answered.ok()) << answered.error().message();
-    EXPECT_EQ(answered.value(), 8);
+    EXPECT_EQ(answered.value(), Json(8));
 }
 
 TEST_F(ControlTest, a_client_that_does_not_read_stops_only_itself)
@@ -146,7 +143,7 @@ TEST_F(ControlTest, a_client_that_does_not_read_stops_only_itself)
     auto const lazy = host::connect_unix(*m_directory, "control").release_value();
     std::string const requests = "{\"command\":\"large\"}\n{\"command\":\"large\"}\n";
     ASSERT_GT(send(lazy.get(), requests.data(), requests.size(), MSG_NOSIGNAL), 0);
-    EXPECT_EQ(connect().call("double", { { "value", 4 } }).value(), 8);
+    EXPECT_EQ(connect().call("double", Json::object({ { "value", 4 } })).value(), Json(8));
     std::size_t received = 0;
     char buffer[65536];
     while (received < 2 * 3'000'024u) {
@@ -161,12 +158,12 @@ TEST_F(ControlTest, clients_beyond_the_limit_are_turned_away)
     std::vector<ControlClient> clients;
     for (std::size_t i = 0; i < ControlServer::most_clients; ++i) {
         clients.push_back(connect());
-        ASSERT_TRUE(clients.back().call("echo", {}).ok());
+        ASSERT_TRUE(clients.back().call("echo", Json::object()).ok());
     }
-    EXPECT_EQ(connect().call("echo", {}).error().code(), EBUSY);
+    EXPECT_EQ(connect().call("echo", Json::object()).error().code(), EBUSY);
     clients.pop_back();
     for (int attempt = 0; attempt < 100; ++attempt) {
-        if (connect().call("echo", {}).ok())
+        if (connect().call("echo", Json::object()).ok())
             return;
         std::this_thread::sleep_for(5ms);
     }
@@ -189,12 +186,12 @@ TEST(ControlClientTest, gives_up_and_notices_the_end)
     {
         auto const listener = host::listen_unix(directory, "control").release_value();
         auto client = ControlClient::connect(directory, "control").release_value();
-        EXPECT_EQ(client.call("x", {}, 20).error().code(), ETIMEDOUT);
+        EXPECT_EQ(client.call("x", Json::object(), 20).error().code(), ETIMEDOUT);
         auto server = host::accept_client(listener.get()).release_value();
         (void)!send(server.get(), "nonsense\n", 9, 0);
-        EXPECT_EQ(client.call("x", {}, 1000).error().code(), EPROTO);
+        EXPECT_EQ(client.call("x", Json::object(), 1000).error().code(), EPROTO);
         server.reset();
-        EXPECT_EQ(client.call("x", {}, 1000).error().code(), ECONNRESET);
+        EXPECT_EQ(client.call("x", Json::object(), 1000).error().code(), ECONNRESET);
     }
     std::filesystem::remove_all(pattern);
 }
