@@ -7,6 +7,7 @@ namespace {
 
 enum class Condition : u8 { execute, write, port, access };
 constexpr unsigned breakpoint_count = 4;
+constexpr u64 page_size = 0x1000, page_mask = ~(page_size - 1);
 
 bool enabled(Cpu const& cpu, unsigned n) { return (cpu.dr7 >> (2 * n) & 3) != 0; }
 Condition condition(Cpu const& cpu, unsigned n) { return static_cast<Condition>(cpu.dr7 >> (16 + 4 * n) & 3); }
@@ -24,14 +25,41 @@ bool overlaps(Cpu const& cpu, unsigned n, u64 first, u64 size)
     return first - start < bytes || start - first < size;
 }
 
+// Bits of DR6 for those that the access hits.
+u64 hits(Cpu const& cpu, u64 linear, u64 size, Access access)
+{
+    u64 found = 0;
+    for (unsigned n = 0; n < breakpoint_count; ++n) {
+        bool const watched = condition(cpu, n) == Condition::access || (condition(cpu, n) == Condition::write && access == Access::write);
+        if (enabled(cpu, n) && watched && overlaps(cpu, n, linear, size))
+            found |= u64 { 1 } << n;
+    }
+    return found;
+}
+
 } // namespace
 
-bool watches_data(Cpu const& cpu)
+bool watches_data_in(Cpu const& cpu, u64 linear)
+{
+    return watches_access(cpu, linear & page_mask, page_size, Access::write);
+}
+
+bool watches_code_in(Cpu const& cpu, u64 linear)
 {
     for (unsigned n = 0; n < breakpoint_count; ++n)
-        if (enabled(cpu, n) && (condition(cpu, n) == Condition::write || condition(cpu, n) == Condition::access))
+        if (enabled(cpu, n) && condition(cpu, n) == Condition::execute && (cpu.dr[n] & page_mask) == (linear & page_mask))
             return true;
     return false;
+}
+
+bool watches_code_near(Cpu const& cpu, u64 linear)
+{
+    return watches_code_in(cpu, linear) || watches_code_in(cpu, linear + page_size);
+}
+
+bool watches_access(Cpu const& cpu, u64 linear, u64 size, Access access)
+{
+    return hits(cpu, linear, size, access) != 0;
 }
 
 u64 code_breakpoints(Cpu const& cpu)
@@ -46,11 +74,7 @@ u64 code_breakpoints(Cpu const& cpu)
 
 void note_data_access(Cpu& cpu, u64 linear, u64 size, Access access)
 {
-    for (unsigned n = 0; n < breakpoint_count; ++n) {
-        bool const watched = condition(cpu, n) == Condition::access || (condition(cpu, n) == Condition::write && access == Access::write);
-        if (enabled(cpu, n) && watched && overlaps(cpu, n, linear, size))
-            cpu.pending_debug |= u64 { 1 } << n;
-    }
+    cpu.pending_debug |= hits(cpu, linear, size, access);
 }
 
 void note_port_access(Cpu& cpu, u16 port, unsigned width)

@@ -1,4 +1,6 @@
-// The four breakpoints of the debug registers: on instructions, on data, on ports. While any is enabled every instruction runs alone.
+// The four breakpoints of the debug registers: on instructions, on data, on ports. Code runs as ever meanwhile, but for what is near them:
+// pages with a watched datum stay out of the look-aside tables, and an instruction that is about to access it is begun again, alone; pages with a
+// breakpoint on an instruction stay out of the code look-aside table, and in them every instruction runs alone.
 // Source: Intel SDM vol. 3B 17.2.4, 17.2.5 and 17.3.1.
 #pragma once
 
@@ -9,8 +11,13 @@ namespace anyhyve::soft {
 // DR7: a local and a global enable bit for each.
 inline bool breakpoints_enabled(Cpu const& cpu) { return (cpu.dr7 & 0xff) != 0; }
 
-// Is one of them on data?
-bool watches_data(Cpu const&);
+// Is one of them on data in the page of `linear`, or on an instruction in that page?
+bool watches_data_in(Cpu const&, u64 linear);
+bool watches_code_in(Cpu const&, u64 linear);
+// Is one of them on an instruction in this page or the next?
+bool watches_code_near(Cpu const&, u64 linear);
+// Do they name the access?
+bool watches_access(Cpu const&, u64 linear, u64 size, Access);
 
 // Bits of DR6 for those that name the instruction at cpu.rip.
 u64 code_breakpoints(Cpu const&);

@@ -9,13 +9,13 @@ namespace anyhyve::soft {
 // Host memory of [linear, linear+size), or nullptr: then the memory unit must be asked.
 inline u8* known_memory(Cpu const& cpu, u64 linear, unsigned size, Access access, Rights rights)
 {
-    if (cpu.mode & (mode::alignment_check | mode::watch_data)) [[unlikely]]
+    if (cpu.mode & mode::alignment_check) [[unlikely]]
         return nullptr;
     TlbIndex const index = rights == Rights::supervisor && cpu.cpl == 3 ? tlb_supervisor : mode::tlb(cpu.mode);
     TlbEntry const& entry = cpu.tlb[index][(linear >> 12) % tlb_entries];
     u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
     u64 const offset = linear & 0xfff;
-    if (tag != linear - offset || offset > 0x1000 - size || (cpu.mode & mode::watch_data))
+    if (tag != linear - offset || offset > 0x1000 - size)
         return nullptr;
     // SAFETY: a tag that matches says that addend leads to RAM of this page, where such accesses need no further look.
     return reinterpret_cast<u8*>(linear + entry.addend);

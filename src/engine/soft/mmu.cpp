@@ -69,7 +69,7 @@ void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& tra
         m_watched_writable[index].reset(slot_of(linear));
     }
     entry.addend = addend;
-    if (m_cpu.mode & (mode::watch_data | mode::alignment_check))
+    if ((m_cpu.mode & mode::alignment_check) || (breakpoints_enabled(m_cpu) && watches_data_in(m_cpu, linear)))
         return;
     entry.read_tag = page;
     if (!watched && translation.dirty && translation.writable) {
@@ -180,7 +180,7 @@ Outcome Mmu::read(u64 linear, void* to, unsigned size, Rights rights)
     STEP(resolve(linear, Access::read, index, a));
     if (first < size)
         STEP(resolve((linear + first) & linear_mask(), Access::read, index, b));
-    if ((m_cpu.mode & mode::watch_data) && rights == Rights::current)
+    if (breakpoints_enabled(m_cpu) && rights == Rights::current)
         note_data_access(m_cpu, linear, size, Access::read);
     a.host ? copy_in(to, a.host, first) : read_device(a.physical, to, first);
     if (first < size) {
@@ -199,7 +199,7 @@ Outcome Mmu::write(u64 linear, void const* from, unsigned size, Rights rights)
     STEP(resolve(linear, Access::write, index, a));
     if (first < size)
         STEP(resolve((linear + first) & linear_mask(), Access::write, index, b));
-    if ((m_cpu.mode & mode::watch_data) && rights == Rights::current)
+    if (breakpoints_enabled(m_cpu) && rights == Rights::current)
         note_data_access(m_cpu, linear, size, Access::write);
     auto put = [this](Target const& target, void const* bytes, unsigned count) {
         if (!target.host)
@@ -236,7 +236,7 @@ Outcome Mmu::host_pointer(u64 linear, unsigned size, Access access, u8*& host)
     Target target;
     STEP(resolve(linear, access, tlb_for(Rights::current), target));
     host = target.host;
-    if (host && (m_cpu.mode & mode::watch_data))
+    if (host && breakpoints_enabled(m_cpu))
         note_data_access(m_cpu, linear, size, access);
     if (host && target.watched && access == Access::write) {
         m_unfinished = target.physical;
@@ -429,9 +429,12 @@ Outcome Mmu::fetch_page(u64 linear, u64& physical, u64& guard)
     ++m_statistics.page_walks;
     STEP(walk_pages(m_cpu, linear, Access::fetch, index, translation));
     physical = translation.physical;
+    guard = code_guard(linear, physical);
+    if (breakpoints_enabled(m_cpu) && watches_code_in(m_cpu, linear))
+        return Outcome::next; // no jump leads there without asking
     if (word != ~u64 { 0 })
         clear_jumps(index); // nobody watches over jumps into the page that goes
-    guard = word = code_guard(linear, physical);
+    word = guard;
     m_code_is_global[index][code_slot_of(linear)] = translation.global;
     (translation.global ? m_code_filled_global : m_code_filled)[index].add(code_slot_of(linear));
     note_page_size(linear, translation);

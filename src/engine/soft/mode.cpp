@@ -1,7 +1,6 @@
 // Recomputes what translated code may assume: the mode bits and how far plain segment accesses may go.
 #include "engine/soft/mode.hpp"
 
-#include "engine/soft/breakpoints.hpp"
 #include "engine/soft/mmu.hpp"
 
 namespace anyhyve::soft {
@@ -61,8 +60,6 @@ ModeBits current(Cpu const& cpu)
     }
     if (cpu.cpl == 3 && (cpu.cr0 & cr0::am) && (cpu.rflags & rflags::ac))
         m |= alignment_check;
-    if (breakpoints_enabled(cpu) && watches_data(cpu))
-        m |= watch_data;
     return m;
 }
 

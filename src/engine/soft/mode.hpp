@@ -19,7 +19,6 @@ constexpr ModeBits avx512_enabled = 1 << 12;    // and the three AVX-512 parts
 constexpr ModeBits real_addressing = 1 << 13;   // real or virtual-8086 mode
 constexpr ModeBits single_step = 1 << 14;       // blocks of one instruction, never linked
 constexpr ModeBits alignment_check = 1 << 15;   // CR0.AM, RFLAGS.AC, CPL 3
-constexpr ModeBits watch_data = 1 << 16;        // a data breakpoint is armed: every access takes the slow way
 
 constexpr x86::CodeSize code_size(ModeBits m) { return static_cast<x86::CodeSize>(m & code_size_mask); }
 constexpr TlbIndex tlb(ModeBits m) { return static_cast<TlbIndex>((m & tlb_mask) >> tlb_shift); }

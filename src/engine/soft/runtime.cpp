@@ -267,6 +267,12 @@ bool finish_step(Cpu& cpu)
     return true;
 }
 
+// Is cpu.rip in a page with a breakpoint on an instruction, or the one before, whose last instruction may end in it?
+bool needs_care(Cpu const& cpu)
+{
+    return breakpoints_enabled(cpu) && watches_code_near(cpu, code_linear(cpu, cpu.rip));
+}
+
 // With breakpoints enabled: is one of them on the next instruction? RF lets it pass, and goes with that instruction (SDM vol. 3B 17.3.1.1).
 bool hits_code_breakpoint(Cpu& cpu, bool shadow)
 {
@@ -282,7 +288,7 @@ bool hits_code_breakpoint(Cpu& cpu, bool shadow)
 u8* dispatch(Cpu& cpu)
 {
     ++cpu.statistics->dispatches;
-    if (cpu.stepping && !finish_step(cpu))
+    if ((cpu.stepping || cpu.pending_debug != 0) && !finish_step(cpu))
         return leave(cpu);
     for (;;) {
         if (cpu.leaving)
@@ -296,7 +302,7 @@ u8* dispatch(Cpu& cpu)
         }
         cpu.step_trap = (cpu.rflags & x86::rflags::tf) != 0;
         bool const armed = breakpoints_enabled(cpu);
-        cpu.stepping = cpu.step_trap || cpu.interrupt_shadow || cpu.step_once || armed;
+        cpu.stepping = cpu.step_trap || cpu.interrupt_shadow || cpu.step_once || cpu.pending_debug != 0 || needs_care(cpu);
         bool const shadow = cpu.debug_shadow && !cpu.cpuid->amd(); // AMD's processors report instruction breakpoints behind MOV SS
         cpu.interrupt_shadow = cpu.debug_shadow = false;
         if (armed && hits_code_breakpoint(cpu, shadow)) {
@@ -404,6 +410,25 @@ AccessResult access_fault(Cpu& cpu, AccessSite const& site)
     if (site.flags_in_memory)
         merge_flags(cpu);
     return { 0, deliver_and_dispatch(cpu) };
+}
+
+// The access hits a data breakpoint, to be reported behind this instruction: it begins again in a block of its own.
+AccessResult begin_alone(Cpu& cpu, AccessSite const& site)
+{
+    if (site.flags_in_memory)
+        merge_flags(cpu);
+    cpu.stepping = true;
+    cpu.step_trap = false;
+    Block* block = nullptr;
+    u64 guard = 0;
+    if (find_block(cpu, block, guard) != Outcome::next)
+        return { 0, deliver_and_dispatch(cpu) };
+    if (!block) {
+        cpu.stepping = false;
+        return { 0, dispatch(cpu) };
+    }
+    split_flags(cpu);
+    return { 0, block->entry_memory };
 }
 
 // The operand is in two pages, or on the bus.
@@ -527,8 +552,11 @@ AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_ca
     ++cpu.statistics->slow_accesses;
     if (is_misaligned(cpu, linear, site) || fails_alignment_check(cpu, linear, site))
         return access_fault(cpu, site);
-    if (cpu.mode & mode::watch_data)
+    if (breakpoints_enabled(cpu) && watches_access(cpu, linear, site.size, site.access)) {
+        if (!cpu.stepping)
+            return begin_alone(cpu, site);
         note_data_access(cpu, linear, site.size, site.access);
+    }
     TlbIndex const index = mode::tlb(cpu.mode);
     u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
     u32 const first_size = site.size < room ? site.size : room;
@@ -685,7 +713,7 @@ u8* runtime_operation(Cpu* cpu, OperationSite const* site)
     switch (outcome) {
     case Outcome::next:
         cpu->rip = cpu->next_rip;
-        if (site->resume && site->block->valid && cpu->mode == mode && cpu->poll.load(std::memory_order_relaxed) == 0 && !cpu->interrupt_shadow && !cpu->stepping && !cpu->leaving) {
+        if (site->resume && site->block->valid && cpu->mode == mode && cpu->poll.load(std::memory_order_relaxed) == 0 && !cpu->interrupt_shadow && !cpu->stepping && !cpu->leaving && cpu->pending_debug == 0) {
             split_flags(*cpu);
             return site->resume;
         }
@@ -714,7 +742,7 @@ u8* runtime_link(Cpu* cpu, Edge* edge)
     merge_flags(*cpu);
     cpu->rip = edge->target;
     ++cpu->statistics->edge_misses;
-    if (cpu->stepping || cpu->poll.load(std::memory_order_relaxed) != 0 || !mode::linkable(cpu->mode) || !edge->from->valid)
+    if (cpu->stepping || cpu->poll.load(std::memory_order_relaxed) != 0 || !mode::linkable(cpu->mode) || !edge->from->valid || needs_care(*cpu))
         return dispatch(*cpu);
     Block* block = nullptr;
     u64 guard = 0;
@@ -734,7 +762,7 @@ u8* runtime_jump(Cpu* cpu, u64 target)
     merge_flags(*cpu);
     cpu->rip = target;
     ++cpu->statistics->jump_misses;
-    if (cpu->stepping || cpu->poll.load(std::memory_order_relaxed) != 0)
+    if (cpu->stepping || cpu->poll.load(std::memory_order_relaxed) != 0 || needs_care(*cpu))
         return dispatch(*cpu);
     if (u8* const entry = known_entry(*cpu)) {
         bring_forward(*cpu);

@@ -32,7 +32,7 @@ public:
     {
         return m_instruction.segment_override == x86::Segment::none ? x86::Segment::ds : m_instruction.segment_override;
     }
-    // Elements to try at once: with the trap flag set or breakpoints enabled, every iteration is a step of its own.
+    // Elements to try at once: with the trap flag set, every iteration is a step of its own.
     u64 wanted() const { return steps() ? 1 : m_left; }
 
     // `count` elements are done: the registers say so, and the instruction can be restarted behind them.
@@ -49,10 +49,10 @@ public:
             m_cpu.set_reg(x86::rcx, size, m_left);
     }
 
-    // Elements are left, and something else comes first: an interrupt, or the trap of a single step.
+    // Elements are left, and something else comes first: an interrupt, the trap of a single step, or a breakpoint that was hit.
     bool must_pause() const
     {
-        return m_left != 0 && ((m_cpu.poll.load(std::memory_order_relaxed) != 0 && is_wanted()) || steps());
+        return m_left != 0 && ((m_cpu.poll.load(std::memory_order_relaxed) != 0 && is_wanted()) || steps() || m_cpu.pending_debug != 0);
     }
     // cpu.rip still names the instruction, whose breakpoint has been reported.
     Outcome pause() const
@@ -69,7 +69,7 @@ private:
     // Somebody waits, an interrupt or another vCPU. That the instruction has overwritten its own block, which makes the poll word 1 too, is no
     // reason: it goes on as it was fetched.
     bool is_wanted() const { return m_cpu.events.load(std::memory_order_relaxed) != 0 || m_cpu.mmu->cache().standstill_wanted(); }
-    bool steps() const { return (m_cpu.rflags & x86::rflags::tf) || breakpoints_enabled(m_cpu); }
+    bool steps() const { return (m_cpu.rflags & x86::rflags::tf) != 0; }
 
     Cpu& m_cpu;
     x86::Instruction const& m_instruction;

@@ -100,7 +100,7 @@ Outcome StringOperand::locate(StringInstruction const& string, Segment segment, 
     unsigned const width = string.width();
     u64 const mask = mask_of_bytes(string.address_size());
     u64 const offset = cpu.gpr[reg] & mask;
-    if (string.address_size() == 8 && !(cpu.mode & (mode::alignment_check | mode::watch_data)) && locate_cached(string, segment, offset, access, wanted))
+    if (string.address_size() == 8 && !(cpu.mode & mode::alignment_check) && locate_cached(string, segment, offset, access, wanted))
         return Outcome::next;
     STEP(mmu.linear_address(segment, offset, width, access, linear));
     host = nullptr;
@@ -110,6 +110,8 @@ Outcome StringOperand::locate(StringInstruction const& string, Segment segment, 
         return mmu.probe(linear, width, access);
     bool const up = string.direction() == Direction::up;
     u64 const page_room = up ? (page_size - in_page) / width : in_page / width + 1;
+    if (breakpoints_enabled(cpu) && watches_data_in(cpu, linear))
+        wanted = 1; // what hits is reported behind its element
     u64 run = std::min({ wanted, page_room, elements_before_wrap(offset, mask, width, string.direction()) });
     u64 const span = (run - 1) * width;
     if (run > 1 && !cpu.code64()) {

@@ -1,6 +1,7 @@
 // Descriptor-table registers, debug registers, and the small privileged instructions.
 // Source: Intel SDM vol. 2 LGDT/LIDT, SGDT, SIDT, MOV (debug registers), HLT, INVD, WBINVD; vol. 3B 17.2.
 #include "base/bits.hpp"
+#include "engine/soft/breakpoints.hpp"
 #include "engine/soft/control_registers.hpp"
 #include "engine/soft/execute_functions.hpp"
 #include "engine/soft/mmu.hpp"
@@ -102,13 +103,15 @@ Outcome execute_move_to_debug(Cpu& cpu, Instruction const& instruction)
     u64 const value = cpu.reg(register_operand(instruction), cpu.code64() ? 8 : 4);
     if (number >= 6 && (value >> 32))
         return raise_gp(cpu);
+    bool const enabled_before = breakpoints_enabled(cpu);
     if (number < 4)
         cpu.dr[number] = value;
     else if (number == 6)
         cpu.dr6 = (value & dr6_changeable) | dr6_fixed;
     else
         cpu.dr7 = (value & dr7_changeable) | dr7_fixed;
-    cpu.mmu->update_mode();
+    if (number != 6 && (enabled_before || breakpoints_enabled(cpu)))
+        cpu.mmu->flush_all(); // which pages the look-aside tables may hold hangs on them
     return continue_behind(cpu);
 }
 

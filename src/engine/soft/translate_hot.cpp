@@ -27,7 +27,7 @@ static u32 addend_offset(u16 slot)
 
 bool Translator::can_be_hot(ModeBits mode)
 {
-    constexpr ModeBits odd = mode::single_step | mode::watch_data | mode::alignment_check | mode::real_addressing;
+    constexpr ModeBits odd = mode::single_step | mode::alignment_check | mode::real_addressing;
     return mode::linkable(mode) && !(mode & odd);
 }
 

@@ -64,7 +64,7 @@ void Translator::emit_stack_address(i32 displacement)
 // 9 instructions in the common case. The page of the operand's last byte is compared, so one that crosses a page misses.
 void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site)
 {
-    if (m_mode & (mode::watch_data | mode::alignment_check)) {
+    if (m_mode & mode::alignment_check) {
         m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(), .site = site };
         return;
     }
@@ -150,7 +150,7 @@ Translator::Reference Translator::emit_translate(MemoryOperand const& operand)
         m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(Condition::above), .site = site, .segmented = true };
         m_asm.gs_arithmetic(Arithmetic::add, false, m_plan.address, segment_base_offset(operand.segment));
     }
-    if (operand.stack && is64() && !(m_mode & (mode::watch_data | mode::alignment_check)))
+    if (operand.stack && is64() && !(m_mode & mode::alignment_check))
         probe_stack_page(operand, site);
     else
         probe_look_aside(operand, site);

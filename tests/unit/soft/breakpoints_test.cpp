@@ -1,4 +1,6 @@
 // Debug exceptions: instruction and data breakpoints, single steps, and what STI and MOV SS hold back.
+#include <algorithm>
+
 #include "guest_machine.hpp"
 
 #include "engine/soft/vendor.hpp"
@@ -46,6 +48,13 @@ protected:
     {
         start.dr[1] = address;
         start.dr7 = 0x400 | 1 << 3 | condition << 20 | length << 22;
+    }
+
+    u64 stepped() const
+    {
+        auto const list = machine.vcpu->statistics();
+        auto const found = std::find_if(list.begin(), list.end(), [](Statistic const& one) { return one.name == "instructions stepped"; });
+        return found == list.end() ? ~u64 { 0 } : found->value;
     }
 
     GuestMachine machine;
@@ -142,6 +151,104 @@ TEST_F(Breakpoints, interrupts_come_between_sti_with_its_successor_and_cli)
     auto const list = run({ 0xfb, 0x90, 0xfa, 0x90 });
     ASSERT_EQ(list.size(), 1u);
     EXPECT_EQ(list[0].rip, 2u);
+}
+
+// A loop walks over four pages, in one of which a datum is watched, often enough to be found hot.
+TEST_F(Breakpoints, code_runs_freely_around_a_watched_datum)
+{
+    constexpr u64 rounds = 3000;
+    watch(GuestMachine::data + 0x2804, 1, 3);
+    start.gpr[x86::rbp] = rounds;
+    // O: mov rbx,r14 - 100h; L: inc dword [rbx]; add rbx,8; cmp rbx,rdi; jb L; dec ebp; jnz O
+    start.gpr[x86::rsi] = GuestMachine::data;
+    start.gpr[x86::rdi] = GuestMachine::data + 0x4000;
+    auto const list = run({ 0x48, 0x89, 0xf3, 0xff, 0x03, 0x48, 0x83, 0xc3, 8, 0x48, 0x39, 0xfb, 0x72, 0xf5, 0xff, 0xcd, 0x75, 0xee });
+    EXPECT_EQ(list.size(), 0u); // 2800, 2808: beside it
+    EXPECT_EQ(machine.get<u32>(GuestMachine::data + 0x2800), rounds);
+    EXPECT_EQ(machine.get<u32>(GuestMachine::data + 0x3ff8), rounds);
+    EXPECT_LT(stepped(), 10u);
+    watch(GuestMachine::data + 0x2808, 1, 3);
+    start.gpr[x86::rbp] = 20;
+    auto const hits = run({ 0x48, 0x89, 0xf3, 0xff, 0x03, 0x48, 0x83, 0xc3, 8, 0x48, 0x39, 0xfb, 0x72, 0xf5, 0xff, 0xcd, 0x75, 0xee });
+    ASSERT_EQ(hits.size(), 20u);
+    for (auto const& hit : hits) {
+        EXPECT_EQ(hit.rip, 5u);
+        EXPECT_EQ(hit.dr6, quiet | 2);
+    }
+    EXPECT_EQ(machine.get<u32>(GuestMachine::data + 0x2808), rounds + 20);
+    EXPECT_EQ(machine.get<u32>(GuestMachine::data + 0x2810), rounds + 20);
+}
+
+// Flags that the block needs behind the access, and a call that pushes onto what is watched.
+TEST_F(Breakpoints, an_access_in_the_middle_of_a_block_is_reported_there)
+{
+    watch(watched, 1, 2);
+    // STC; MOV [R14], RBX; SETC AL; MOVZX R8, AL; LEA RSP, [R14+8]; CALL +0; ADD RSP, 300H
+    auto const list = run({ 0xf9, 0x49, 0x89, 0x1e, 0x0f, 0x92, 0xc1, 0x44, 0x0f, 0xb6, 0xc1, 0x49, 0x8d, 0x66, 0x08, 0xe8, 0, 0, 0, 0, 0x48, 0x81, 0xc4, 0, 3, 0, 0 });
+    ASSERT_EQ(list.size(), 2u);
+    EXPECT_EQ(list[0].rip, 4u);
+    EXPECT_EQ(list[1].rip, 20u);
+    EXPECT_EQ(end.gpr[8], 1u);
+}
+
+// A function in another page, called in a loop that is linked to it before and after.
+TEST_F(Breakpoints, an_instruction_in_another_page_is_reported_each_time)
+{
+    constexpr u64 function = GuestMachine::code + 0x3000;
+    machine.load(function, { 0xff, 0xc3, 0xff, 0xc3, 0xc3 }); // INC EBX; INC EBX; RET
+    start.gpr[x86::rbx] = 0;
+    start.gpr[x86::rbp] = 1000;
+    // L: CALL function; DEC EBP; JNZ L
+    std::vector<u8> const loop { 0xe8, 0xfb, 0x2f, 0, 0, 0xff, 0xcd, 0x75, 0xf7 };
+    EXPECT_EQ(run(loop).size(), 0u);
+    start.dr[0] = function + 2;
+    start.dr7 = 0x402;
+    start.gpr[x86::rbp] = 10;
+    auto const list = run(loop);
+    ASSERT_EQ(list.size(), 10u);
+    EXPECT_EQ(list[9].rip, 0x3002u);
+    EXPECT_EQ(end.gpr[x86::rbx], 20u);
+    start.dr7 = 0x400;
+    EXPECT_EQ(run(loop).size(), 0u);
+    // Armed by the guest itself, in the middle: MOV RAX, R12; MOV DR7, RAX before the loop.
+    start.gpr[12] = 0x402;
+    std::vector<u8> arming { 0x4c, 0x89, 0xe0, 0x0f, 0x23, 0xf8, 0xe8, 0xf5, 0x2f, 0, 0, 0xff, 0xcd, 0x75, 0xf7 };
+    EXPECT_EQ(run(arming).size(), 10u);
+}
+
+// The loop's own page is another: it is not stepped.
+TEST_F(Breakpoints, code_runs_freely_around_a_watched_instruction)
+{
+    start.dr[0] = GuestMachine::code + 0x3000;
+    start.dr7 = 0x402;
+    start.gpr[x86::rbp] = 100000;
+    EXPECT_EQ(run({ 0xff, 0xcd, 0x75, 0xfc }).size(), 0u);
+    EXPECT_LT(stepped(), 10u);
+}
+
+// An instruction that ends in the page of the breakpoint, and one that begins it.
+TEST_F(Breakpoints, across_the_page_of_an_instruction)
+{
+    start.rip = GuestMachine::code + 0xffd;
+    start.dr[0] = GuestMachine::code + 0x1002;
+    start.dr7 = 0x402;
+    auto const list = run({ 0xb8, 1, 0, 0, 0, 0x90, 0x90 }); // MOV EAX, 1 over the page's end; NOP at 1002
+    ASSERT_EQ(list.size(), 1u);
+    EXPECT_EQ(list[0].rip, 0x1002u);
+}
+
+TEST_F(Breakpoints, a_copy_around_a_watched_datum)
+{
+    watch(GuestMachine::data + 0x5800, 1, 0);
+    start.gpr[x86::rsi] = GuestMachine::data;
+    start.gpr[x86::rdi] = GuestMachine::data + 0x4000;
+    start.gpr[x86::rcx] = 0x3000;
+    machine.put<u64>(GuestMachine::data + 0x2ff8, 0x1234567887654321);
+    auto const list = run({ 0xf3, 0xa4, 0x90 }); // REP MOVSB
+    ASSERT_EQ(list.size(), 1u);
+    EXPECT_EQ(list[0].rip, 0u);
+    EXPECT_EQ(machine.get<u64>(GuestMachine::data + 0x6ff8), 0x1234567887654321u);
+    EXPECT_LT(stepped(), 10u);
 }
 
 } // namespace anyhyve::soft::testing
