@@ -1,8 +1,9 @@
 // System instructions that kernels execute all the time, without a call: SWAPGS, CLI, STI, CLD, STAC, CLAC, PUSHF, MOV from segment registers,
-// RDTSC, RDPKRU, WRPKRU. Only where nothing can go wrong, mostly 64-bit code of ring 0. Everything else takes the general way.
+// RDFSBASE and its like, RDTSC, RDPKRU, WRPKRU. Only where nothing can go wrong, mostly 64-bit code of ring 0. Everything else takes the general way.
 #include "engine/soft/execute_functions.hpp"
 #include "engine/soft/flags.hpp"
 #include "engine/soft/mode.hpp"
+#include "engine/soft/operations.hpp"
 #include "engine/soft/translator.hpp"
 
 namespace anyhyve::soft {
@@ -75,6 +76,44 @@ void Translator::emit_move_from_segment(x86::Instruction const& insn)
         insn.operand_size == 2 ? m_asm.gs_store16(gpr_offset(insn.rm), m_plan.a) : m_asm.gs_store(true, gpr_offset(insn.rm), m_plan.a);
     else
         insn.operand_size == 2 ? m_asm.mov16(insn.rm, m_plan.a) : m_asm.mov32(insn.rm, m_plan.a);
+}
+
+// RDFSBASE, RDGSBASE, WRFSBASE, WRGSBASE. What faults does so in the function of ours: without CR4.FSGSBASE, and an address that is not canonical.
+void Translator::emit_base_access(Step const& step, Execute execute)
+{
+    auto const operation = step.insn.info->operation;
+    bool const writes = operation == Operation::write_fs_base || operation == Operation::write_gs_base;
+    bool const fs = operation == Operation::read_fs_base || operation == Operation::write_fs_base;
+    u32 const base = segment_base_offset(fs ? x86::Segment::fs : x86::Segment::gs);
+    constexpr i32 enabled = static_cast<i32>(x86::cr4::fsgsbase);
+    clobber_flags(x86::arithmetic_flags);
+    m_flags_in = FlagsIn::memory;
+    m_asm.gs_load(false, m_plan.b, cr4_offset());
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, enabled);
+    m_asm.arithmetic_imm(Arithmetic::xor_, false, m_plan.b, enabled);
+    if (writes) {
+        if (spilled(step.insn.rm))
+            m_asm.gs_load(step.insn.operand_size == 8, m_plan.a, gpr_offset(step.insn.rm));
+        else
+            step.insn.operand_size == 8 ? m_asm.mov(m_plan.a, step.insn.rm) : m_asm.mov32(m_plan.a, step.insn.rm);
+        m_asm.gs_store(true, scratch_offset(0), m_plan.a);
+        m_asm.shr(true, m_plan.a, 47); // 0 or 1ffff where canonical
+        m_asm.arithmetic_imm(Arithmetic::add, false, m_plan.a, 1);
+        m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.a, 0x1fffe);
+        m_asm.arithmetic(Arithmetic::or_, false, m_plan.b, m_plan.a);
+    } else {
+        m_asm.arithmetic_imm(Arithmetic::or_, false, m_plan.b, 0);
+    }
+    JumpSite const good = m_asm.jump_forward(Condition::equal);
+    emit_call(step, execute, true);
+    m_asm.bind(good);
+    m_asm.gs_load(writes || step.insn.operand_size == 8, m_plan.a, writes ? scratch_offset(0) : base);
+    if (writes)
+        m_asm.gs_store(true, base, m_plan.a);
+    else if (spilled(step.insn.rm))
+        m_asm.gs_store(true, gpr_offset(step.insn.rm), m_plan.a);
+    else
+        m_asm.mov(step.insn.rm, m_plan.a);
 }
 
 // RDTSC, RDTSCP: the host's counter, the machine clock's offset, the vCPU's own.
@@ -192,6 +231,14 @@ bool Translator::emit_system(Step const& step)
         if (step.insn.has_memory || (step.insn.reg & 7) > static_cast<u8>(x86::Segment::gs))
             return false;
         emit_move_from_segment(step.insn);
+        return true;
+    case Operation::read_fs_base:
+    case Operation::read_gs_base:
+    case Operation::write_fs_base:
+    case Operation::write_gs_base:
+        if (m_hot)
+            return false;
+        emit_base_access(step, execute_function(step.insn.info->operation));
         return true;
     case Operation::sti:
         if (m_current + 1 == m_step_count)

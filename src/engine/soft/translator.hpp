@@ -154,6 +154,7 @@ private:
     void emit_read_key_rights(Step const&);
     void emit_write_key_rights(Step const&);
     void emit_push_flags();
+    void emit_base_access(Step const&, Execute);
     void emit_move_from_segment(x86::Instruction const&);
     void emit_sti();
     void emit_time_stamp(Step const&);

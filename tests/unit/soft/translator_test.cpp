@@ -38,6 +38,60 @@ TEST(Translator, RunsShortIncrements)
     EXPECT_EQ(m.get<u8>(GuestMachine::data + 4), 1u);
 }
 
+TEST(Translator, PushesFlags)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    s.rflags |= rflags::df;
+    // mov eax,0x7fffffff; add eax,1; pushfq; pop rbx; stc; pushfq; pop r14; cld; xor eax,eax; pushfq; pop r13
+    auto e = m.run(s, { 0xb8, 0xff, 0xff, 0xff, 0x7f, 0x83, 0xc0, 1, 0x9c, 0x5b, 0xf9, 0x9c, 0x41, 0x5e, 0xfc, 0x31, 0xc0, 0x9c, 0x41, 0x5d });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rbx], 0xc96u); // OF DF SF AF PF
+    EXPECT_EQ(e.gpr[r14], 0xc97u);
+    EXPECT_EQ(e.gpr[r13] & ~rflags::af, 0x46u);
+    EXPECT_EQ(e.gpr[rsp], GuestMachine::stack_top);
+}
+
+TEST(Translator, ReadsSelectors)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    s.gpr[rcx] = s.gpr[rbx] = s.gpr[r13] = s.gpr[r14] = ~u64 { 0 };
+    // mov ecx,ds; mov bx,cs; mov r14w,cs; mov r13,ss
+    auto e = m.run(s, { 0x8c, 0xd9, 0x66, 0x8c, 0xcb, 0x66, 0x41, 0x8c, 0xce, 0x49, 0x8c, 0xd5 });
+    EXPECT_EQ(e.gpr[rcx], 0x10u);
+    EXPECT_EQ(e.gpr[rbx], ~u64 { 0xffff } | 8);
+    EXPECT_EQ(e.gpr[r14], ~u64 { 0xffff } | 8);
+    EXPECT_EQ(e.gpr[r13], 0x10u);
+}
+
+TEST(Translator, ReadsAndWritesSegmentBases)
+{
+    GuestMachine m;
+    auto s = m.long_mode();
+    s.cr4 |= cr4::fsgsbase;
+    s.gpr[rbx] = 0xffff'8234'5678'9abc;
+    s.gpr[r14] = 0x7fff'8234'5678;
+    s.gpr[rsi] = ~u64 { 0 };
+    // stc; wrfsbase rbx; rdfsbase rax; rdfsbase esi; wrgsbase r14; rdgsbase r13; setc dl; wrgsbase ebx; rdgsbase rdi
+    auto e = m.run(s, { 0xf9, 0xf3, 0x48, 0x0f, 0xae, 0xd3, 0xf3, 0x48, 0x0f, 0xae, 0xc0, 0xf3, 0x0f, 0xae, 0xc6, 0xf3, 0x49, 0x0f, 0xae, 0xde,
+                             0xf3, 0x49, 0x0f, 0xae, 0xcd, 0x0f, 0x92, 0xc2, 0xf3, 0x0f, 0xae, 0xdb, 0xf3, 0x48, 0x0f, 0xae, 0xcf });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rax], s.gpr[rbx]);
+    EXPECT_EQ(e.segments[4].base, s.gpr[rbx]);
+    EXPECT_EQ(e.gpr[rsi], 0x56789abcu);
+    EXPECT_EQ(e.gpr[r13], s.gpr[r14]);
+    EXPECT_EQ(e.gpr[rdx] & 0xff, 1u);
+    EXPECT_EQ(e.gpr[rdi], 0x56789abcu);
+    s.gpr[rbx] = 0x8000'0000'0000; // not canonical
+    m.run(s, { 0xf3, 0x48, 0x0f, 0xae, 0xd3 });
+    EXPECT_EQ(m.last_exit, RunExit::triple_fault);
+    s.gpr[rbx] = 0;
+    s.cr4 &= ~cr4::fsgsbase;
+    m.run(s, { 0xf3, 0x48, 0x0f, 0xae, 0xd3 });
+    EXPECT_EQ(m.last_exit, RunExit::triple_fault);
+}
+
 TEST(Translator, LoadsAndStores)
 {
     GuestMachine m;
