@@ -451,15 +451,21 @@ void Mmu::remember_jump(u64 rip, u64 entry)
     if (m_cpu.code_tlb[index][code_slot_of(linear)] >> 28 != (linear >> 12 & (bit(36) - 1)))
         return;
     table.insert(rip, entry);
-    if (!m_code_is_global[index][code_slot_of(linear)])
-        m_jumps_filled[index].add(JumpCache::slot(rip));
+    (m_code_is_global[index][code_slot_of(linear)] ? m_jumps_filled_global : m_jumps_filled)[index].add(JumpCache::slot(rip));
 }
 
 void Mmu::clear_jumps(TlbIndex index)
 {
-    m_cpu.jump_cache[index].clear();
-    m_jumps_filled[index].count = 0;
-    m_jumps_filled[index].overflow = false;
+    JumpCache& table = m_cpu.jump_cache[index];
+    FillLog* const logs[] = { &m_jumps_filled[index], &m_jumps_filled_global[index] };
+    if (logs[0]->overflow || logs[1]->overflow)
+        table.clear();
+    for (FillLog* log : logs) {
+        for (unsigned n = 0; n < log->count; ++n)
+            table.empty(log->slots[n]);
+        log->count = 0;
+        log->overflow = false;
+    }
 }
 
 void Mmu::clear_jumps()

@@ -141,7 +141,7 @@ private:
     CodeCache& m_cache;
     std::array<FillLog, tlb_index_count> m_filled {}, m_filled_global {};
     std::array<FillLog, tlb_index_count> m_code_filled {}, m_code_filled_global {};
-    std::array<FillLog, tlb_index_count> m_jumps_filled {}; // of pages that are not global
+    std::array<FillLog, tlb_index_count> m_jumps_filled {}, m_jumps_filled_global {}; // since they were cleared
     std::array<std::bitset<code_tlb_entries>, tlb_index_count> m_code_is_global {};
     std::array<std::array<u8, tlb_entries>, tlb_index_count> m_keys {}; // keyed_as(), by slot
     std::array<FillLog, tlb_index_count> m_keyed {}; // slots with protection keys but 0, and others that had one
