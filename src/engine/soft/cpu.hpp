@@ -226,6 +226,7 @@ struct alignas(64) Cpu {
     bool apic_enabled = true;       // IA32_APIC_BASE, bit 11: CPUID shows it
     bool halted = false;
     Monitor monitor;
+    u64 spin_ticks = 0;             // how long a halted virtual CPU looks around before it sleeps; of the time stamp counter
     PendingFault fault;
     RunExit exit_reason = RunExit::kicked;
 

@@ -1,9 +1,12 @@
 // The instructions MONITOR and MWAIT: see monitor.hpp.
 #include "engine/soft/monitor.hpp"
 
+#include <utility>
+
 #include "base/bits.hpp"
 #include "engine/soft/execute_functions.hpp"
 #include "engine/soft/mmu.hpp"
+#include "engine/soft/runtime.hpp"
 
 namespace anyhyve::soft {
 
@@ -18,6 +21,23 @@ Outcome check_use(Cpu& cpu)
     if (cpu.cpl != 0)
         return raise_ud(cpu);
     return static_cast<u32>(cpu.gpr[x86::rcx]) != 0 ? raise_gp(cpu) : Outcome::next;
+}
+
+// True: the line has changed. Else something else wants to be looked at, or it is time to let the host CPU go.
+bool look_around(Cpu& cpu)
+{
+    u64 const begin = __builtin_ia32_rdtsc();
+    u64 now = begin;
+    bool changed = false;
+    while (!(changed = cpu.monitor.line_changed()) && cpu.poll.load(std::memory_order_relaxed) == 0 && now - begin < cpu.spin_ticks
+        && !(cpu.crowd && cpu.crowd->is_crowded())) {
+        __builtin_ia32_pause();
+        now = __builtin_ia32_rdtsc();
+    }
+    cpu.monitor.since = begin;
+    cpu.statistics->halted_ticks += now - begin;
+    cpu.statistics->running_since += now - begin;
+    return changed;
 }
 
 } // namespace
@@ -41,9 +61,8 @@ Outcome execute_monitor(Cpu& cpu, Instruction const& instruction)
 Outcome execute_mwait(Cpu& cpu, Instruction const&)
 {
     STEP(check_use(cpu));
-    bool const waits = cpu.monitor.armed && !cpu.monitor.line_changed();
-    cpu.monitor.armed = false;
-    if (!waits)
+    bool const armed = std::exchange(cpu.monitor.armed, false);
+    if (!armed || look_around(cpu))
         return Outcome::next;
     cpu.monitor.waiting = true;
     cpu.rip = cpu.next_rip;

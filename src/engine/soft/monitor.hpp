@@ -1,5 +1,5 @@
 // MONITOR and MWAIT: a virtual CPU waits until another stores to a line of memory. How that is noticed:
-// while the one that waits looks around, it compares the line with what MONITOR found there, which costs nobody anything;
+// while the one that waits looks around, first within MWAIT itself, it compares the line with what MONITOR found there, which costs nobody anything;
 // before it sleeps, the line's page is taken out of every look-aside table's writes, as pages with translated code are, and whoever
 // stores there wakes it (CodeCache::begin_line_watch). Deviation: a store of what the line holds already is noticed by a sleeper only.
 // Source: Intel SDM vol. 2 MONITOR, MWAIT; vol. 3A 9.10.
@@ -16,6 +16,7 @@ struct Monitor {
 
     bool armed = false;          // MONITOR has run, and no MWAIT since
     bool waiting = false;        // what halts the virtual CPU is MWAIT
+    u64 since = 0;               // time stamp counter when it began to look around; 0: it has not
     u8 const* line = nullptr;    // in guest RAM
     std::array<u64, line_size / 8> seen {};
 

@@ -122,7 +122,7 @@ Outcome execute_wbinvd(Cpu& cpu, Instruction const&) { return privileged(cpu); }
 Outcome execute_hlt(Cpu& cpu, Instruction const&)
 {
     STEP(privileged(cpu));
-    cpu.monitor.waiting = false;
+    cpu.monitor = {};
     cpu.rip = cpu.next_rip;
     return Outcome::halt;
 }

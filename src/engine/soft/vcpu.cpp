@@ -1,7 +1,7 @@
 // The run loop of a software vCPU: see vcpu.hpp.
 #include "engine/soft/vcpu.hpp"
 
-#include <ctime>
+#include <utility>
 
 #include "engine/soft/flags.hpp"
 #include "engine/soft/host_signals.hpp"
@@ -21,6 +21,7 @@ SoftVcpu::SoftVcpu(VcpuWires const& wires, CodeCache& cache, Thunks const& thunk
     m_cpu->translator = &m_translator;
     m_cpu->thunks = &thunks;
     m_cpu->statistics = &m_statistics;
+    set_spin_ticks();
     std::lock_guard lock(m_cache.lock());
     m_cache.add_cpu(*m_cpu);
     if (m_cache.profiler())
@@ -35,13 +36,6 @@ SoftVcpu::~SoftVcpu()
 }
 
 // --- events ---
-
-static u64 host_nanoseconds()
-{
-    timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<u64>(now.tv_sec) * 1'000'000'000 + static_cast<u64>(now.tv_nsec);
-}
 
 void SoftVcpu::signal(u32 event)
 {
@@ -117,8 +111,9 @@ void SoftVcpu::sleep()
 // Sleeping and waking through the host's scheduler takes long, so look around for a while first, unless another needs the host CPU.
 void SoftVcpu::wait()
 {
-    u64 const start = host_nanoseconds();
-    while (!m_cpu->crowd->is_crowded() && host_nanoseconds() - start < m_halt_spin.nanoseconds()) {
+    u64 const since = std::exchange(m_cpu->monitor.since, 0);
+    u64 const start = since != 0 ? since : __builtin_ia32_rdtsc();
+    while (!m_cpu->crowd->is_crowded() && __builtin_ia32_rdtsc() - start < m_cpu->spin_ticks) {
         for (int i = 0; i < 64; ++i) {
             if (can_wake())
                 return;
@@ -126,7 +121,13 @@ void SoftVcpu::wait()
         }
     }
     sleep();
-    m_halt_spin.waited(host_nanoseconds() - start);
+    m_halt_spin.waited(static_cast<u64>(u128 { __builtin_ia32_rdtsc() - start } * 1'000'000'000 / m_cpu->wires.clock->tsc_frequency()));
+    set_spin_ticks();
+}
+
+void SoftVcpu::set_spin_ticks()
+{
+    m_cpu->spin_ticks = static_cast<u64>(u128 { m_halt_spin.nanoseconds() } * m_cpu->wires.clock->tsc_frequency() / 1'000'000'000);
 }
 
 // True: leave run() with `exit`.

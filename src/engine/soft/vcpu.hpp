@@ -40,6 +40,7 @@ private:
     bool can_wake() const;
     void wait();
     void sleep();
+    void set_spin_ticks();
     void wait_for_event(); // wait(), and how long it took
     void run_for_a_while();
 
