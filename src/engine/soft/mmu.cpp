@@ -245,6 +245,17 @@ Outcome Mmu::host_pointer(u64 linear, unsigned size, Access access, u8*& host)
     return Outcome::next;
 }
 
+Outcome Mmu::ram_pointer(u64 linear, u8*& host)
+{
+    Translation translation;
+    ++m_statistics.page_walks;
+    STEP(walk_pages(m_cpu, linear, Access::read, tlb_for(Rights::current), translation));
+    if (breakpoints_enabled(m_cpu))
+        note_data_access(m_cpu, linear, 1, Access::read);
+    host = m_cpu.wires.memory->range(Gpa(translation.physical | (linear & 0xfff)), 1);
+    return Outcome::next;
+}
+
 void Mmu::note_write(u64 physical, unsigned size)
 {
     bool const code = m_cache.translated_from(physical, size);

@@ -71,6 +71,8 @@ public:
     Outcome resolve(u64 linear, Access, TlbIndex, Target&);
     TlbIndex tlb_for(Rights) const;
     u64 linear_mask() const { return m_cpu.long_mode() ? ~u64 { 0 } : 0xffffffff; }
+    // A load of one byte, for where that lies in guest RAM, whatever window the look-aside table leads to. nullptr: device memory.
+    Outcome ram_pointer(u64 linear, u8*& host);
     // Device memory, through the bus, in pieces of 1, 2, 4 or 8 bytes, with the guest's vector state put away.
     void read_device(u64 physical, void* to, unsigned size);
     void write_device(u64 physical, void const* from, unsigned size);

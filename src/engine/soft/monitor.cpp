@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/bits.hpp"
+#include "engine/soft/activity.hpp"
 #include "engine/soft/execute_functions.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/runtime.hpp"
@@ -29,6 +30,7 @@ bool look_around(Cpu& cpu)
     u64 const begin = __builtin_ia32_rdtsc();
     u64 now = begin;
     bool changed = false;
+    DeviceScope const scope(cpu, cpu.mmu->cache()); // nobody who wants the others to stand still has to wait for this one
     while (!(changed = cpu.monitor.line_changed()) && cpu.poll.load(std::memory_order_relaxed) == 0 && now - begin < cpu.spin_ticks
         && !(cpu.crowd && cpu.crowd->is_crowded())) {
         __builtin_ia32_pause();
@@ -51,7 +53,7 @@ Outcome execute_monitor(Cpu& cpu, Instruction const& instruction)
     u64 linear = 0;
     u8* host = nullptr;
     STEP(cpu.mmu->linear_address(segment, offset, 1, Access::read, linear));
-    STEP(cpu.mmu->host_pointer(linear, 1, Access::read, host));
+    STEP(cpu.mmu->ram_pointer(linear, host));
     cpu.monitor.armed = false;
     if (host)
         cpu.monitor.arm(host - (linear & (Monitor::line_size - 1)));

@@ -17,7 +17,7 @@ struct Monitor {
     bool armed = false;          // MONITOR has run, and no MWAIT since
     bool waiting = false;        // what halts the virtual CPU is MWAIT
     u64 since = 0;               // time stamp counter when it began to look around; 0: it has not
-    u8 const* line = nullptr;    // in guest RAM
+    u8 const* line = nullptr;    // in guest RAM (not in a window: page_runs.hpp)
     std::array<u64, line_size / 8> seen {};
 
     static u64 word(u8 const* line, unsigned n)

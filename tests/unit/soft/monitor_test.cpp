@@ -153,6 +153,33 @@ TEST(Mwait, EndsWhenADeviceStores)
     EXPECT_TRUE(m.is_done());
 }
 
+// The look-aside table leads to a window of the host then, not to where the page is in RAM (page_runs.hpp).
+TEST(Mwait, EndsByAStoreToAPageOfARun)
+{
+    constexpr u64 linear = 0x4000'0000, page = 0x1000, pages = 16, directory = 0x20000, table = 0x21000, frames = 0x400000;
+    TwoCpus m;
+    auto const frame = [](u64 number) { return frames + (number * 7 + 3) % pages * 2 * page; };
+    m.put<u64>(GuestMachine::page_tables + 0x1000 + 8, directory | 7);
+    m.put<u64>(directory, table | 7);
+    for (u64 i = 0; i < pages; ++i) {
+        m.put<u64>(table + i * 8, frame(i) | 7);
+        m.put<u64>(frame(i) + 8 * i, linear + (i + 5) % pages * page + 8 * ((i + 5) % pages));
+    }
+    // mov ebx, linear; mov ecx, 40000000; again: mov rbx,[rbx]; sub rcx,1; jne again
+    Bytes const chase { 0xbb, 0, 0, 0, 0x40, 0xb9, 0, 0x5a, 0x62, 2, 0x48, 0x8b, 0x1b, 0x48, 0x83, 0xe9, 1, 0x75, 0xf7 };
+    Bytes monitor_linear = monitor;
+    monitor_linear[4] = 0x40, monitor_linear[3] = 0;
+    u64 const first = frame(0);
+    m.run_while(chase + monitor_linear + mwait + say_done, 50ms, [&] {
+        for (int i = 0; i < 500 && !m.is_done(); ++i) {
+            m.run_other({ 0xc6, 0x04, 0x25, 63, static_cast<u8>(first >> 8), static_cast<u8>(first >> 16), 0, 0 }); // mov byte [first + 63], 0
+            std::this_thread::sleep_for(10ms);
+        }
+    });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_TRUE(m.is_done());
+}
+
 // A kick ends run(), and the wait with it: what goes on later is the code behind it.
 TEST(Mwait, IsOverWhenRunEnds)
 {
