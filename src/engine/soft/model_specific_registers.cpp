@@ -170,8 +170,8 @@ bool set_command(Cpu&, u32, u64 value) { return (value & ~u64 { 1 }) == 0; }
 // Branch trace and precise event sampling are not available (bits 11 and 12). The rest is kept and changes nothing. AMD's processors do
 // not have this register, but hypervisors give it to their guests there, too.
 constexpr u64 misc_enable_fixed = bit(11) | bit(12);
-constexpr u64 misc_enable_changeable = bit(0) | bit(3) | bit(16) | bit(22) | bit(23) | bit(34);
-constexpr u64 misc_enable_monitor = bit(18); // says what CPUID says
+constexpr u64 misc_enable_changeable = bit(0) | bit(3) | bit(16) | bit(18) | bit(22) | bit(23) | bit(34);
+constexpr u64 misc_enable_monitor = bit(18); // always set where CPUID offers MONITOR; elsewhere kept, too
 bool get_misc_enable(Cpu& cpu, u32, u64& value)
 {
     value = (cpu.misc_enable & misc_enable_changeable) | misc_enable_fixed | (cpu.cpuid->has(Feature::monitor) ? misc_enable_monitor : 0);

@@ -105,6 +105,14 @@ TEST_F(ModelSpecificRegisters, what_linux_reads_unchecked_exists)
     EXPECT_EQ(pair() & 0x3, 3u); // RDCL_NO, IBRS_ALL
 }
 
+TEST_F(ModelSpecificRegisters, miscellaneous_enables_are_kept)
+{
+    constexpr u64 fixed = 1 << 11 | 1 << 12;
+    EXPECT_EQ(write(x86::msr::misc_enable, 0x4'00c5'0009), Outcome::next);
+    EXPECT_EQ(read(x86::msr::misc_enable), Outcome::next);
+    EXPECT_EQ(pair() & ~fixed, 0x4'00c5'0009u & ~fixed);
+}
+
 TEST_F(ModelSpecificRegisters, tsc_and_adjust_move_together)
 {
     u64 const before = guest_tsc(cpu);
