@@ -152,10 +152,10 @@ bool GuestMemory::write(Gpa address, void const* from, u64 length)
     return true;
 }
 
-bool GuestMemory::map_page(u64 offset, u8* to) const
+bool GuestMemory::map_pages(u64 offset, u64 length, u8* to) const
 {
-    // SAFETY: the caller gives the page away; offsets of RAM are offsets in the file.
-    return m_file >= 0 && mmap(to, page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, m_file, static_cast<off_t>(offset)) != MAP_FAILED;
+    // SAFETY: the caller gives the pages away; offsets of RAM are offsets in the file.
+    return m_file >= 0 && mmap(to, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, m_file, static_cast<off_t>(offset)) != MAP_FAILED;
 }
 
 void GuestMemory::clear_range(Gpa address, u64 length)

@@ -75,8 +75,8 @@ public:
     // All zero again, and given back to the host. Tells the watcher.
     void clear();
 
-    // Maps one page of RAM, by its offset, once more, over the page at `to`, which is the caller's. False where RAM is no file (or the host refuses).
-    bool map_page(u64 offset, u8* to) const;
+    // Maps pages of RAM, by their offset, once more, over those at `to`, which are the caller's. False where RAM is no file (or the host refuses).
+    bool map_pages(u64 offset, u64 length, u8* to) const;
 
     HugeRegions& huge_regions() { return m_huge_regions; }
 

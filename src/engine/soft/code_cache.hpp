@@ -34,8 +34,8 @@ class CodeCache {
     };
 
 public:
-    static constexpr u64 code_size = 16 * MiB;
-    static constexpr u64 record_size = 16 * MiB;
+    static constexpr u64 code_size = 14 * MiB; // with the records, and the rest that a vCPU has, under 32 MiB
+    static constexpr u64 record_size = 12 * MiB;
     static constexpr u64 line_size = 64; // granularity of "translated from here"
 
     // `profiler`: outlives the cache; nullptr: nobody watches.

@@ -60,7 +60,7 @@ struct TlbEntry {
     u64 run = 0;                 // the run that the page belongs to: its first page's linear address, and in the low 12 bits how many pages more
     u64 addend = 0;              // host pointer = linear address + addend
 };
-constexpr unsigned longest_run = 2048; // pages
+constexpr unsigned longest_run = 4096; // pages
 constexpr unsigned tlb_entries = 4096;
 constexpr unsigned code_tlb_entries = 4096;
 constexpr unsigned jump_cache_slots = 4096;

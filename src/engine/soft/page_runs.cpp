@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "engine/soft/mmu.hpp"
+#include "engine/soft/page_walk.hpp"
 #include "engine/soft/vector_state.hpp"
 
 namespace anyhyve::soft {
@@ -17,24 +18,78 @@ static unsigned slot_of(u64 linear)
 
 // --- neighbours ---
 
-// All of a run may be written, or none.
-bool PageRuns::belongs(u64 page, TlbIndex index, TlbEntry const& like) const
+// The pages around one, up to the first that does not belong to them: all of a run may be written, or none.
+class PageRuns::Search {
+public:
+    Search(PageRuns& runs, Cpu& cpu, u64 page, TlbIndex index)
+        : m_runs(runs), m_cpu(cpu), m_index(index), m_page(page), m_writable(cpu.tlb[index][slot_of(page)].write_tag == page)
+    {
+    }
+    // The frames go into m_runs.m_frames, by page of the window.
+    Run find();
+
+private:
+    // So many may be missing from the look-aside table, and be looked up in the page tables.
+    static constexpr unsigned most_walks = 256;
+
+    bool take(u64 page);
+    bool walk(u64 page, u64& offset);
+
+    PageRuns& m_runs;
+    Cpu& m_cpu;
+    TlbIndex const m_index;
+    u64 const m_page;
+    bool const m_writable;
+    unsigned m_walks = 0;
+};
+
+bool PageRuns::Search::take(u64 page)
 {
-    TlbEntry const& entry = m_cpu.tlb[index][slot_of(page)];
-    return entry.read_tag == page && (entry.write_tag == page) == (like.write_tag == like.read_tag);
+    TlbEntry const& entry = m_cpu.tlb[m_index][slot_of(page)];
+    u64 offset = 0;
+    if (entry.read_tag == page) {
+        if ((entry.write_tag == page) != m_writable)
+            return false;
+        offset = m_runs.offset_in_ram(entry);
+    } else if (!walk(page, offset))
+        return false;
+    m_runs.m_frames[(page & (window_size - 1)) >> 12] = static_cast<u32>(offset >> 12);
+    return offset >> 12 < not_mapped;
 }
 
-// Pages around `page`, of [from, to), that the table knows.
-PageRuns::Run PageRuns::neighbours(u64 page, TlbIndex index, u64 from, u64 to, bool side_by_side) const
+// The table holds one page of those that share a slot. What the page tables say is as good, when the guest has used the page before.
+bool PageRuns::Search::walk(u64 page, u64& offset)
 {
-    TlbEntry const& here = m_cpu.tlb[index][slot_of(page)];
-    auto const fits = [&](u64 other) { return belongs(other, index, here) && (!side_by_side || m_cpu.tlb[index][slot_of(other)].addend == here.addend); };
-    u64 first = page, last = page;
-    while (first != from && fits(first - 0x1000))
+    if (++m_walks > most_walks)
+        return false;
+    PendingFault const kept = m_cpu.fault;
+    Translation translation;
+    bool const mapped = walk_pages(m_cpu, page, Access::read, m_index, translation, false) == Outcome::next;
+    m_cpu.fault = kept;
+    Gpa const physical(translation.physical);
+    GuestMemory const& memory = *m_cpu.wires.memory;
+    if (!mapped || !translation.accessed || translation.key != 0 || !memory.is_ram(physical))
+        return false;
+    offset = memory.offset_of(physical);
+    return m_writable == (translation.writable && translation.dirty && !m_cpu.mmu->cache().watched(translation.physical));
+}
+
+PageRuns::Run PageRuns::Search::find()
+{
+    u64 const from = m_page & ~(window_size - 1), to = from + window_size;
+    u64 first = m_page, last = m_page;
+    if (!take(m_page))
+        return { m_index, m_page, 0 };
+    while (first != from && take(first - 0x1000))
         first -= 0x1000;
-    while (last + 0x1000 != to && fits(last + 0x1000))
+    while (last + 0x1000 != to && take(last + 0x1000))
         last += 0x1000;
-    return { index, first, static_cast<unsigned>((last - first) >> 12) + 1 };
+    return { m_index, first, static_cast<unsigned>((last - first) >> 12) + 1 };
+}
+
+std::span<u32 const> PageRuns::frames_of(Run const& run) const
+{
+    return std::span(m_frames).subspan((run.first & (window_size - 1)) >> 12, run.pages);
 }
 
 bool PageRuns::extend(u64 linear, TlbIndex index)
@@ -43,20 +98,25 @@ bool PageRuns::extend(u64 linear, TlbIndex index)
     TlbEntry const& here = m_cpu.tlb[index][slot_of(page)];
     if (here.read_tag != page)
         return false;
-    if (m_run_count == most_runs) {
+    if (m_run_count == most_runs || m_run_pages > most_pages) {
         want_drop();
         return true;
     }
+    if (!may_spend(search_cost))
+        return true;
+    VectorStateGuard guard(m_cpu); // the C library's memory functions follow
+    m_frames.resize(window_pages);
     unsigned const now = static_cast<unsigned>(here.run & ~page_mask) + 1;
-    u64 const reach = longest_run / 2 * u64 { 0x1000 };
-    Run const side_by_side = neighbours(page, index, page - reach, page + reach, true);
-    u64 const window = page & ~(window_size - 1);
-    Run const all = neighbours(page, index, window, window + window_size, false);
-    if (std::max(side_by_side.pages, all.pages) <= now)
+    Run const run = Search(*this, m_cpu, page, index).find();
+    if (run.pages <= now)
         return false;
-    if (side_by_side.pages < all.pages)
-        return map_into_window(all);
-    make(side_by_side, here.addend);
+    if (run.pages <= now + now / 8)
+        return true; // nearly all there is: not worth the work
+    auto const frames = frames_of(run);
+    if (frames.back() - frames.front() != run.pages - 1 || !std::is_sorted(frames.begin(), frames.end()))
+        return map_into_window(run);
+    // SAFETY: an address as a number.
+    make(run, reinterpret_cast<u64>(m_cpu.wires.memory->host_base()) + (u64 { frames.front() } << 12) - run.first);
     return true;
 }
 
@@ -69,8 +129,12 @@ void PageRuns::want_drop()
 void PageRuns::make(Run const& run, u64 addend)
 {
     m_runs[m_run_count++] = run;
+    m_run_pages += run.pages;
     for (unsigned i = 0; i < run.pages; ++i) {
-        TlbEntry& entry = m_cpu.tlb[run.index][slot_of(run.first + i * u64 { 0x1000 })];
+        u64 const page = run.first + i * u64 { 0x1000 };
+        TlbEntry& entry = m_cpu.tlb[run.index][slot_of(page)];
+        if (entry.read_tag != page)
+            continue;
         entry.addend = addend;
         entry.run = run.first | (run.pages - 1);
     }
@@ -81,6 +145,7 @@ void PageRuns::drop()
 {
     m_full = false;
     m_used_windows = 0;
+    m_run_pages = 0;
     for (; m_run_count != 0; --m_run_count) {
         Run const& run = m_runs[m_run_count - 1];
         for (unsigned i = 0; i < run.pages; ++i) {
@@ -104,17 +169,17 @@ u64 PageRuns::offset_in_ram(TlbEntry const& entry) const
     u64 const host = entry.read_tag + entry.addend;
     if (is_in_window(host)) {
         u64 const offset = host - m_windows_start;
-        return m_windows[offset / window_size].offset[offset % window_size >> 12];
+        return u64 { m_windows[offset / window_size].frame[offset % window_size >> 12] } << 12;
     }
     // SAFETY: an address as a number.
     return host - reinterpret_cast<u64>(m_cpu.wires.memory->host_base());
 }
 
-// A page costs more than a microsecond: no more than a few per cent of the time goes there.
-bool PageRuns::may_map(unsigned pages)
+// Looking for pages takes tens of nanoseconds each, mapping one more than a microsecond: no more than a few per cent of the time goes there.
+bool PageRuns::may_spend(unsigned pages)
 {
-    constexpr u64 most = 4096;
-    constexpr u64 ticks_per_page = 1 << 17;
+    constexpr u64 most = 8192;
+    constexpr u64 ticks_per_page = 1 << 16;
     u64 const now = __builtin_ia32_rdtsc();
     m_allowance = std::min(most, m_allowance + (now - m_allowance_since) / ticks_per_page);
     m_allowance_since = now;
@@ -139,7 +204,7 @@ PageRuns::Window* PageRuns::window_for(Run const& run)
             return &window;
     }
     if (m_memory.size() == 0) {
-        auto memory = host::Mapping::anonymous(window_count * window_size);
+        auto memory = host::Mapping::anonymous(window_count * window_size, host::Mapping::Place::huge_page);
         if (!memory.ok())
             return nullptr;
         m_memory = memory.release_value();
@@ -154,38 +219,53 @@ PageRuns::Window* PageRuns::window_for(Run const& run)
         Window& window = m_windows[number];
         window.space = space;
         window.first = first;
+        window.frame.resize(window_pages, not_mapped);
         return &window;
     }
     return nullptr;
 }
 
+// Neighbours in RAM go in one piece.
+bool PageRuns::map_frames(Window& window, unsigned from, std::span<u32 const> frames)
+{
+    u8* const start = start_of(window);
+    for (unsigned i = 0; i < frames.size();) {
+        unsigned const number = from + i;
+        unsigned count = 1;
+        if (window.frame[number] == frames[i]) {
+            ++i;
+            continue;
+        }
+        while (i + count < frames.size() && frames[i + count] == frames[i] + count && window.frame[number + count] != frames[i + count])
+            ++count;
+        std::fill_n(window.frame.begin() + number, count, not_mapped);
+        if (!m_cpu.wires.memory->map_pages(u64 { frames[i] } << 12, count * u64 { 0x1000 }, start + number * u64 { 0x1000 }))
+            return false;
+        for (unsigned n = 0; n < count; ++n)
+            window.frame[number + n] = frames[i + n];
+        m_pages_mapped += count;
+        i += count;
+    }
+    return true;
+}
+
 bool PageRuns::map_into_window(Run const& run)
 {
-    if (!may_map(run.pages))
-        return false;
-    VectorStateGuard guard(m_cpu);
     Window* const window = window_for(run);
     if (!window) {
         want_drop();
         return true;
     }
-    auto const number_of_window = window - m_windows.data();
-    m_used_windows |= u32 { 1 } << number_of_window;
-    u8* const start = m_memory.data() + number_of_window * static_cast<std::ptrdiff_t>(window_size);
-    for (unsigned i = 0; i < run.pages; ++i) {
-        u64 const page = run.first + i * u64 { 0x1000 };
-        unsigned const number = static_cast<unsigned>((page - window->first) >> 12);
-        u64 const offset = offset_in_ram(m_cpu.tlb[run.index][slot_of(page)]);
-        if (window->offset[number] == offset)
-            continue;
-        window->offset[number] = not_mapped;
-        if (!m_cpu.wires.memory->map_page(offset, start + number * u64 { 0x1000 }))
-            return false;
-        window->offset[number] = offset;
-        ++m_pages_mapped;
-    }
+    m_used_windows |= u32 { 1 } << (window - m_windows.data());
+    unsigned const from = static_cast<unsigned>((run.first - window->first) >> 12);
+    auto const frames = frames_of(run);
+    unsigned fresh = 0;
+    for (unsigned i = 0; i < run.pages; ++i)
+        fresh += window->frame[from + i] != frames[i];
+    if (!may_spend(fresh) || !map_frames(*window, from, frames))
+        return false;
     // SAFETY: only the number is kept; generated code adds it to addresses of this run alone.
-    make(run, reinterpret_cast<u64>(start) - window->first);
+    make(run, reinterpret_cast<u64>(start_of(*window)) - window->first);
     return true;
 }
 

@@ -3,6 +3,9 @@
 // Threads: the vCPU's own, or another that has brought it to a standstill.
 #pragma once
 
+#include <span>
+#include <vector>
+
 #include "engine/soft/cpu.hpp"
 #include "host/mapping.hpp"
 
@@ -25,39 +28,42 @@ public:
     u64 pages_mapped() const { return m_pages_mapped; } // into windows, ever
 
 private:
-    static constexpr unsigned window_count = 32;
-    static constexpr unsigned window_pages = 256;
+    static constexpr unsigned window_count = 8;
+    static constexpr unsigned window_pages = longest_run;
     static constexpr u64 window_size = window_pages * u64 { 0x1000 };
-    static constexpr unsigned most_runs = 64;
-
-    static constexpr u64 not_mapped = ~u64 { 0 };
+    static constexpr unsigned most_runs = 64, most_pages = 4 * longest_run;
+    static constexpr u32 not_mapped = ~u32 { 0 };
+    static constexpr unsigned search_cost = 16; // in mapped pages
 
     struct Run {
         TlbIndex index;
         u64 first;
         unsigned pages;
     };
-    // A MiB of one address space.
+    // 16 MiB of one address space.
     struct Window {
         u64 space = ~u64 { 0 };
         u64 first = 0;
-        std::array<u64, window_pages> offset; // in RAM, of the page that is mapped
-        Window() { offset.fill(not_mapped); }
+        std::vector<u32> frame; // by page: which page of RAM is mapped; empty until the window is used
     };
+    class Search;
 
-    bool belongs(u64 page, TlbIndex, TlbEntry const& like) const;
-    Run neighbours(u64 page, TlbIndex, u64 from, u64 to, bool side_by_side) const;
     void make(Run const&, u64 addend);
     bool map_into_window(Run const&);
+    std::span<u32 const> frames_of(Run const&) const;
+    bool map_frames(Window&, unsigned from, std::span<u32 const> frames);
     u64 space_of(Run const&) const;
     void want_drop();
     Window* window_for(Run const&);
+    u8* start_of(Window const& window) const { return m_memory.data() + (&window - m_windows.data()) * static_cast<std::ptrdiff_t>(window_size); }
     bool is_in_window(u64 host) const { return host - m_windows_start < m_memory.size(); }
-    bool may_map(unsigned pages);
+    bool may_spend(unsigned pages);
 
     Cpu& m_cpu;
     std::array<Run, most_runs> m_runs {};
     unsigned m_run_count = 0;
+    unsigned m_run_pages = 0;  // of all of them
+    std::vector<u32> m_frames; // of the pages that a search has found, by page of their window
     bool m_full = false;
     host::Mapping m_memory; // of the windows; made when first needed
     u64 m_windows_start = 0;

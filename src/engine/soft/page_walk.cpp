@@ -1,6 +1,8 @@
 // The page walk: see page_walk.hpp.
 #include "engine/soft/page_walk.hpp"
 
+#include <algorithm>
+
 #include "base/bits.hpp"
 
 namespace anyhyve::soft {
@@ -123,6 +125,7 @@ private:
                 set_bits(path[i], accessed);
             set_bits(leaf, accessed | (m_access == Access::write ? dirty : 0));
         }
+        translation.accessed = std::all_of(path, path + count, [](Entry const& entry) { return (entry.value & accessed) != 0; });
         translation.physical = page_base;
         translation.user = m_user;
         translation.writable = (m_writable || !write_protected()) && denied == 0;

@@ -18,6 +18,7 @@ struct Translation {
     u8 page_shift = 12;   // size of the page it comes from: 12, 21, 22 or 30
     KeyedPages pages = user_pages;
     u8 key = 0;           // protection key, where keys of such pages are at work
+    bool accessed = false; // the A bits of all entries were set before
     bool dirty = false;   // the entry's D bit is set: writes need no further walk
 };
 

@@ -643,22 +643,23 @@ AccessResult runtime_access_segmented(Cpu* cpu, u64 offset, AccessSite const* si
     return access(*cpu, linear, *site);
 }
 
-// A slot of hot code has missed often. When that took no time at all, it needs a longer run of pages, or is no use. Nothing may wait here: the
-// code around relies on checks that it has made before.
+// A slot of hot code has missed many times. When that took little time, a longer run of pages may help; when it took next to none and no run is
+// longer, the access is better off without a slot. Nothing may wait here: the code around relies on checks that it has made before.
 AccessResult runtime_site_misses(Cpu* cpu, u64 linear, HotSite const* site)
 {
     constexpr u32 patience = 256;
-    constexpr u64 quick = 256; // units of the time stamp counter between misses
+    constexpr u64 quick = patience * 256, slow = patience * 2048; // units of the time stamp counter
     u64 const now = __builtin_ia32_rdtsc();
     u64& checked_at = cpu->site_checked_at[site->slot];
+    u64 const took = checked_at == 0 ? ~u64 { 0 } : now - checked_at;
+    bool const has_page = site->slot < page_slots && !site->constant;
+    bool const longer = took < slow && site->slot >= page_slots && cpu->mmu->runs().extend(linear, mode::tlb(cpu->mode));
     CodeCache& cache = cpu->mmu->cache();
-    bool const often = checked_at != 0 && now - checked_at < patience * quick;
-    bool const longer = site->slot >= page_slots && cpu->mmu->runs().extend(linear, mode::tlb(cpu->mode));
-    if (often && !longer && cache.lock().try_lock()) {
-        if (site->constant || site->slot >= page_slots)
-            cache.note_wandering(*site->block, site->physical);
-        else
+    if (!longer && took < (has_page ? slow : quick) && cache.lock().try_lock()) {
+        if (has_page)
             cache.note_straying(*site->block, site->physical);
+        else
+            cache.note_wandering(*site->block, site->physical);
         cache.lock().unlock();
     }
     checked_at = now;
