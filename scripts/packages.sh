@@ -1,7 +1,7 @@
 # The Debian 12 packages that this project needs, in one place; sourced by ./run and ./test.
 # shellcheck shell=bash disable=SC2034
 
-build_packages="g++ cmake ninja-build libfmt-dev"
+build_packages="g++ cmake ninja-build libfmt-dev nlohmann-json3-dev"
 # What makes the guest of ./run: a kernel and busybox are fetched as packages and unpacked, not installed.
 guest_packages="apt dpkg cpio gzip e2fsprogs python3-minimal"
 test_packages="libgtest-dev libgmock-dev librapidcheck-dev libzydis-dev acpica-tools mandoc zstd xz-utils lz4 python3 binutils"

@@ -1,7 +1,9 @@
-// Reading and writing JSON.
+// Reading JSON, through the library nlohmann-json, and writing it.
 #include "base/json.hpp"
 
 #include <algorithm>
+
+#include <nlohmann/json.hpp>
 
 #include "base/integer.hpp"
 
@@ -30,25 +32,6 @@ std::size_t sequence_length(std::string_view text)
     return length;
 }
 
-void append_utf8(std::string& to, u32 code)
-{
-    auto const put = [&](u32 byte) { to += static_cast<char>(byte); };
-    if (code < 0x80)
-        return put(code);
-    if (code < 0x800) {
-        put(0xc0 | code >> 6);
-    } else {
-        if (code < 0x10000) {
-            put(0xe0 | code >> 12);
-        } else {
-            put(0xf0 | code >> 18);
-            put(0x80 | (code >> 12 & 0x3f));
-        }
-        put(0x80 | (code >> 6 & 0x3f));
-    }
-    put(0x80 | (code & 0x3f));
-}
-
 } // namespace
 
 void append_json_text(std::string& to, std::string_view text)
@@ -70,191 +53,71 @@ void append_json_text(std::string& to, std::string_view text)
     to += '"';
 }
 
-// Takes a text apart from its beginning. Each function leaves what it has not taken; false: this is no JSON.
-class JsonParser {
+// What nlohmann's reader finds, put together. Each function tells whether it shall go on; the arguments' types are the reader's.
+class JsonBuilder final : public nlohmann::json::json_sax_t {
 public:
-    explicit JsonParser(std::string_view text) : m_rest(text) {}
-
-    bool read_all(Json& json) { return read_value(json, 0) && (skip_space(), m_rest.empty()); }
+    explicit JsonBuilder(Json& root) : m_root(root) {}
     bool too_deep() const { return m_too_deep; }
 
-private:
-    void skip_space() { m_rest.remove_prefix(std::min(m_rest.find_first_not_of(" \t\r\n"), m_rest.size())); }
-    bool take(std::string_view expected)
+    bool null() override { return place({}); }
+    bool boolean(bool value) override { return place(value); }
+    bool number_integer(number_integer_t value) override { return place(value); }
+    bool number_unsigned(number_unsigned_t value) override { return place(value); }
+    bool number_float(number_float_t, string_t const& as_written) override
     {
-        bool const found = m_rest.starts_with(expected);
-        if (found)
-            m_rest.remove_prefix(expected.size());
-        return found;
+        Json json = 0;
+        json.m_text = as_written;
+        return place(std::move(json));
     }
-    bool take_after_space(char expected)
+    bool string(string_t& value) override { return place(std::move(value)); }
+    bool binary(binary_t&) override { return false; }
+    bool start_object(std::size_t) override { return open(Json::object()); }
+    bool key(string_t& name) override
     {
-        skip_space();
-        return take({ &expected, 1 });
+        m_open.back()->m_names.push_back(std::move(name));
+        return true;
     }
-    bool read_value(Json&, int depth);
-    bool read_array(Json&, int depth);
-    bool read_object(Json&, int depth);
-    bool read_number(std::string&);
-    bool read_digits(std::size_t& at) const;
-    bool read_text(std::string&);
-    bool read_escape(std::string&);
-    bool read_code_unit(u32&);
+    bool end_object() override { return close(); }
+    bool start_array(std::size_t) override { return open(Json::array()); }
+    bool end_array() override { return close(); }
+    bool parse_error(std::size_t, std::string const&, nlohmann::detail::exception const&) override { return false; }
 
-    std::string_view m_rest;
+private:
+    bool place(Json value)
+    {
+        if (m_open.empty())
+            m_root = std::move(value);
+        else
+            m_open.back()->m_elements.push_back(std::move(value));
+        return true;
+    }
+    bool open(Json container)
+    {
+        m_too_deep = m_open.size() == Json::deepest_nesting;
+        if (m_too_deep)
+            return false;
+        place(std::move(container));
+        m_open.push_back(m_open.empty() ? &m_root : &m_open.back()->m_elements.back());
+        return true;
+    }
+    bool close()
+    {
+        m_open.pop_back();
+        return true;
+    }
+
+    Json& m_root;
+    std::vector<Json*> m_open; // arrays and objects around what comes next; each the last element of the one before
     bool m_too_deep = false;
 };
 
-bool JsonParser::read_value(Json& json, int depth)
-{
-    skip_space();
-    if (m_rest.empty())
-        return false;
-    switch (m_rest.front()) {
-    case '{':
-    case '[':
-        if (depth == Json::deepest_nesting) {
-            m_too_deep = true;
-            return false;
-        }
-        return m_rest.front() == '{' ? read_object(json, depth + 1) : read_array(json, depth + 1);
-    case '"':
-        json.m_kind = Json::Kind::text;
-        return read_text(json.m_text);
-    case 't':
-        json = true;
-        return take("true");
-    case 'f':
-        json = false;
-        return take("false");
-    case 'n':
-        return take("null");
-    default:
-        json.m_kind = Json::Kind::number;
-        return read_number(json.m_text);
-    }
-}
-
-bool JsonParser::read_array(Json& json, int depth)
-{
-    json.m_kind = Json::Kind::array;
-    take("[");
-    if (take_after_space(']'))
-        return true;
-    do {
-        if (!read_value(json.m_elements.emplace_back(), depth))
-            return false;
-    } while (take_after_space(','));
-    return take("]");
-}
-
-bool JsonParser::read_object(Json& json, int depth)
-{
-    json.m_kind = Json::Kind::object;
-    take("{");
-    if (take_after_space('}'))
-        return true;
-    do {
-        skip_space();
-        if (!read_text(json.m_names.emplace_back()) || !take_after_space(':') || !read_value(json.m_elements.emplace_back(), depth))
-            return false;
-    } while (take_after_space(','));
-    return take("}");
-}
-
-// At least one.
-bool JsonParser::read_digits(std::size_t& at) const
-{
-    std::size_t const begin = at;
-    while (at < m_rest.size() && m_rest[at] >= '0' && m_rest[at] <= '9')
-        ++at;
-    return at != begin;
-}
-
-bool JsonParser::read_number(std::string& number)
-{
-    auto const at_one_of = [&](std::size_t at, std::string_view characters) { return at < m_rest.size() && characters.find(m_rest[at]) != characters.npos; };
-    std::size_t end = at_one_of(0, "-") ? 1 : 0;
-    bool const zero = at_one_of(end, "0");
-    std::size_t const begin = end;
-    if (!read_digits(end) || (zero && end != begin + 1))
-        return false;
-    if (at_one_of(end, ".") && !read_digits(++end))
-        return false;
-    if (at_one_of(end, "eE")) {
-        ++end;
-        if (at_one_of(end, "+-"))
-            ++end;
-        if (!read_digits(end))
-            return false;
-    }
-    number = m_rest.substr(0, end);
-    m_rest.remove_prefix(end);
-    return true;
-}
-
-bool JsonParser::read_text(std::string& text)
-{
-    if (!take("\""))
-        return false;
-    while (!m_rest.empty()) {
-        if (take("\""))
-            return true;
-        if (take("\\")) {
-            if (!read_escape(text))
-                return false;
-            continue;
-        }
-        std::size_t const length = sequence_length(m_rest);
-        if (length == 0 || static_cast<u8>(m_rest.front()) < 0x20)
-            return false;
-        text += m_rest.substr(0, length);
-        m_rest.remove_prefix(length);
-    }
-    return false;
-}
-
-bool JsonParser::read_code_unit(u32& unit)
-{
-    if (m_rest.size() < 4)
-        return false;
-    auto const [end, error] = std::from_chars(m_rest.data(), m_rest.data() + 4, unit, 16);
-    bool const whole = error == std::errc {} && end == m_rest.data() + 4;
-    m_rest.remove_prefix(4);
-    return whole;
-}
-
-// Behind the backslash.
-bool JsonParser::read_escape(std::string& text)
-{
-    constexpr std::string_view letters = "\"\\/bfnrt", meanings = "\"\\/\b\f\n\r\t";
-    if (m_rest.empty())
-        return false;
-    auto const letter = letters.find(m_rest.front());
-    if (letter != letters.npos) {
-        text += meanings[letter];
-        m_rest.remove_prefix(1);
-        return true;
-    }
-    u32 unit = 0, second = 0;
-    if (!take("u") || !read_code_unit(unit))
-        return false;
-    if (unit >= 0xd800 && unit <= 0xdfff) { // the first half of a pair
-        if (unit >= 0xdc00 || !take("\\u") || !read_code_unit(second) || second < 0xdc00 || second > 0xdfff)
-            return false;
-        unit = 0x10000 + ((unit - 0xd800) << 10 | (second - 0xdc00));
-    }
-    append_utf8(text, unit);
-    return true;
-}
-
 Result<Json> Json::parse(std::string_view text)
 {
-    JsonParser parser(text);
     Json json;
-    if (parser.read_all(json))
+    JsonBuilder builder(json);
+    if (nlohmann::json::sax_parse(text.begin(), text.end(), &builder))
         return json;
-    if (parser.too_deep())
+    if (builder.too_deep())
         return make_error(EINVAL, "The values are nested more than {} deep.", deepest_nesting);
     return Error("This is no JSON.", EINVAL);
 }

@@ -59,7 +59,7 @@ public:
     bool operator==(Json const&) const = default;
 
 private:
-    friend class JsonParser;
+    friend class JsonBuilder;
     template<typename Value>
     struct Reader;
 
