@@ -60,7 +60,8 @@ Result<std::optional<Header>> find_header(ImageSource const& file)
     u64 const count = std::min<u64>(words.size(), file.size() / sizeof(u32));
     std::vector<u8> bytes(count * sizeof(u32));
     TRY(file.read(0, bytes));
-    std::memcpy(words.data(), bytes.data(), bytes.size());
+    if (!bytes.empty())
+        std::memcpy(words.data(), bytes.data(), bytes.size());
     for (u64 i = 0; i + 2 < count; ++i)
         if (words[i] == header_magic && words[i] + words[i + 1] + words[i + 2] == 0)
             return std::optional(Header { i * sizeof(u32), words[i + 1] });
