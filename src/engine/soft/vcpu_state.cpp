@@ -114,6 +114,7 @@ void SoftVcpu::set_state(CpuState const& s)
     if (s.nmi_pending)
         cpu.events.fetch_or(Cpu::event_nmi);
     cpu.events.fetch_or(Cpu::event_interrupt); // look once
+    std::lock_guard lock(m_cache.lock()); // another virtual CPU may take a page out of the look-aside tables meanwhile
     m_mmu.flush_all();
     m_mmu.update_mode();
     split_flags(cpu);

@@ -76,7 +76,7 @@ public:
             if (!over)
                 vcpu->kick();
         });
-        CpuState const end = run(long_mode(), bytes);
+        CpuState const end = run(start, bytes);
         over = true;
         beside.join();
         return end;
@@ -85,10 +85,10 @@ public:
     {
         bytes.push_back(0xf4);
         load(other_code, bytes);
-        CpuState start = long_mode();
-        start.rip = other_code;
-        start.gpr[x86::rsp] = stack_top - 0x1000;
-        other->set_state(start);
+        CpuState at = start;
+        at.rip = other_code;
+        at.gpr[x86::rsp] = stack_top - 0x1000;
+        other->set_state(at);
         EXPECT_EQ(other->run(), RunExit::halted);
     }
     bool is_done() const { return get<u8>(done) != 0; }
@@ -100,6 +100,7 @@ public:
         return 0;
     }
 
+    CpuState const start = long_mode(); // writes the page tables, once
     QuietInterrupts other_interrupts;
     std::unique_ptr<Vcpu> other;
 };
