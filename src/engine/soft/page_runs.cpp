@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "engine/soft/breakpoints.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/page_walk.hpp"
 #include "engine/soft/vector_state.hpp"
@@ -60,7 +61,7 @@ bool PageRuns::Search::take(u64 page)
 // The table holds one page of those that share a slot. What the page tables say is as good, when the guest has used the page before.
 bool PageRuns::Search::walk(u64 page, u64& offset)
 {
-    if (++m_walks > most_walks)
+    if (++m_walks > most_walks || (breakpoints_enabled(m_cpu) && watches_data_in(m_cpu, page)))
         return false;
     PendingFault const kept = m_cpu.fault;
     Translation translation;

@@ -139,5 +139,23 @@ TEST_F(PageRuns, KeepAddressSpacesApart)
     EXPECT_GE(pages_mapped(), pages);
 }
 
+// A page with a datum that a breakpoint watches belongs to no run, though the page tables know it.
+TEST_F(PageRuns, LeaveOutWhatABreakpointWatches)
+{
+    constexpr u64 steps = 20'000'000, watched_page = 7;
+    auto s = scattered();
+    s.gpr[r12] = steps;
+    s.gpr[rbp] = 2;
+    s.idtr = { 0, 0 };
+    s.dr[0] = linear + watched_page * page + 8;
+    s.dr7 = 0x400 | 1 | 3 << 16 | 3 << 18; // reads and writes of four bytes
+    // O: mov rcx,r12; L: lea rbx,[rsi+rdx]; add rax,[rbx]; add rdx,0x1000; and rdx,r8; sub rcx,1; jne L; add rsi,8; sub rbp,1; jne O
+    auto const e = m.run(s, { 0x4c, 0x89, 0xe1, 0x48, 0x8d, 0x1c, 0x16, 0x48, 0x03, 0x03, 0x48, 0x81, 0xc2, 0, 0x10, 0, 0, 0x4c, 0x21, 0xc2, 0x48, 0x83, 0xe9, 1, 0x75, 0xe9,
+                                0x48, 0x83, 0xc6, 8, 0x48, 0x83, 0xed, 1, 0x75, 0xdc });
+    EXPECT_EQ(m.last_exit, RunExit::triple_fault) << "the second time round, at the watched page";
+    EXPECT_EQ(e.gpr[rbx], linear + watched_page * page + 8);
+    EXPECT_EQ(e.gpr[rbp], 1u);
+}
+
 } // namespace
 } // namespace anyhyve::soft::testing
