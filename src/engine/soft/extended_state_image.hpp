@@ -1,6 +1,7 @@
 // Moves parts of x87/SSE/AVX images between guest memory and cpu.bounce.
 #pragma once
 
+#include "engine/soft/byte_copy.hpp"
 #include "engine/soft/cpu.hpp"
 #include "engine/soft/host_vector_unit.hpp"
 
@@ -36,14 +37,6 @@ private:
 // Bytes of component `n` that `file` reaches.
 u32 component_size(unsigned n, RegisterFile);
 
-inline void copy_bytes(void* to, void const* from, u64 count)
-{
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-}
-inline void zero_bytes(void* to, u64 count)
-{
-    asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(0) : "memory");
-}
 // The same for short blocks of whole words, where a repeated instruction takes longer to start than to run.
 inline void copy_words(u8* to, u8 const* from, unsigned bytes)
 {

@@ -6,19 +6,15 @@
 #include "base/bits.hpp"
 #include "engine/soft/activity.hpp"
 #include "engine/soft/breakpoints.hpp"
+#include "engine/soft/byte_copy.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/page_walk.hpp"
+#include "engine/soft/segmentation.hpp"
 #include "engine/soft/vector_state.hpp"
 
 namespace anyhyve::soft {
 
 namespace {
-
-// Copies without the C library, whose versions use vector registers.
-inline void copy_bytes(void* to, void const* from, u64 count)
-{
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-}
 
 // A value of a power-of-two size in one access, so that another vCPU never sees half of it.
 inline void copy_out(u8* host, void const* from, unsigned size)
@@ -334,11 +330,6 @@ void Mmu::port_out(u16 port, unsigned width, u64 value)
 Outcome Mmu::segment_fault(x86::Segment segment)
 {
     return raise_with_code(m_cpu, segment == x86::Segment::ss ? x86::vector::stack_fault : x86::vector::general_protection, 0);
-}
-
-static bool is_canonical(u64 linear)
-{
-    return static_cast<u64>(sign_extend(linear, 48)) == linear;
 }
 
 Outcome Mmu::linear_address(x86::Segment segment, u64 offset, unsigned size, Access access, u64& linear)

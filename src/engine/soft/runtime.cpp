@@ -12,6 +12,7 @@
 #include "engine/soft/mode.hpp"
 #include "engine/soft/operations.hpp"
 #include "engine/soft/profiler.hpp"
+#include "engine/soft/segmentation.hpp"
 #include "engine/soft/thunks.hpp"
 #include "engine/soft/translator.hpp"
 #include "engine/soft/vector_state.hpp"
@@ -19,17 +20,6 @@
 namespace anyhyve::soft {
 
 namespace {
-
-// Without the C library, whose versions use vector registers.
-void copy_bytes(void* to, void const* from, u64 count)
-{
-    asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-}
-
-bool is_canonical(u64 linear)
-{
-    return static_cast<u64>(sign_extend(linear, 48)) == linear;
-}
 
 u64 code_linear(Cpu const& cpu, u64 rip)
 {
@@ -97,6 +87,8 @@ bool make_room(Cpu& cpu)
     return cpu.mmu->cache().try_drop_everything(cpu);
 }
 
+} // namespace
+
 Outcome find_block(Cpu& cpu, Block*& block, u64& guard)
 {
     STEP(check_code_limit(cpu));
@@ -120,6 +112,8 @@ Outcome find_block(Cpu& cpu, Block*& block, u64& guard)
         return Outcome::next;
     return translate_block(cpu, physical, mode, block);
 }
+
+namespace {
 
 constexpr u8 most_relinks = 16;
 
@@ -284,7 +278,8 @@ bool hits_code_breakpoint(Cpu& cpu, bool shadow)
     return hits != 0;
 }
 
-// Flags are complete in cpu.rflags.
+} // namespace
+
 u8* dispatch(Cpu& cpu)
 {
     ++cpu.statistics->dispatches;
@@ -342,13 +337,7 @@ u8* deliver_and_dispatch(Cpu& cpu)
     return dispatch(cpu);
 }
 
-// --- memory accesses ---
-
-u64 pointer_value(u8* host)
-{
-    // SAFETY: for r14 of generated code, which accesses site->size bytes there.
-    return reinterpret_cast<std::uintptr_t>(host);
-}
+namespace {
 
 // Jumps within a page stay right as long as the block runs at all; others check that the target's page still lies where it did.
 void link_edge(Cpu& cpu, Edge& edge, Block& block, u64 guard)
@@ -403,207 +392,6 @@ void link_edge(Cpu& cpu, Edge& edge, Block& block, u64 guard)
     cache.link(edge, block, cache.executable(start));
 }
 
-AccessResult access_fault(Cpu& cpu, AccessSite const& site)
-{
-    ++cpu.statistics->slow_faults;
-    // Flags that are dead here are overwritten by the block before anything reads them, also after the handler has returned.
-    if (site.flags_in_memory)
-        merge_flags(cpu);
-    return { 0, deliver_and_dispatch(cpu) };
-}
-
-// The access hits a data breakpoint, to be reported behind this instruction: it begins again in a block of its own.
-AccessResult begin_alone(Cpu& cpu, AccessSite const& site)
-{
-    if (site.flags_in_memory)
-        merge_flags(cpu);
-    cpu.stepping = true;
-    cpu.step_trap = false;
-    Block* block = nullptr;
-    u64 guard = 0;
-    if (find_block(cpu, block, guard) != Outcome::next)
-        return { 0, deliver_and_dispatch(cpu) };
-    if (!block) {
-        cpu.stepping = false;
-        return { 0, dispatch(cpu) };
-    }
-    split_flags(cpu);
-    return { 0, block->entry_memory };
-}
-
-// The operand is in two pages, or on the bus.
-AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::Target const& first, Mmu::Target const& second, u32 first_size)
-{
-    auto& operand = cpu.operand;
-    ++cpu.mmu->statistics().odd_operands;
-    ++(first.host ? cpu.statistics->slow_crossings : cpu.statistics->slow_devices);
-    operand.kind = Cpu::OperandBounce::Kind::pieces;
-    operand.size = site.size;
-    operand.first_size = first_size;
-    operand.host[0] = first.host;
-    operand.host[1] = second.host;
-    operand.physical[0] = first.physical;
-    operand.physical[1] = second.physical;
-    operand.data = cpu.operand_buffer.data() + (linear & 63);
-    if (site.locked && first.host && second.host && cpu.wires.policy.vcpu_count > 1) {
-        // The host cannot make two pages' worth of operand atomic either: nobody else runs until it is written back.
-        VcpuLock lock(cpu, cpu.mmu->cache(), Presence::in_device);
-        cpu.mmu->cache().begin_standstill(cpu);
-        lock.keep(); // runtime_commit() unlocks
-        operand.exclusive = true;
-    }
-    // What is only written is copied, too: an instruction may leave it as it is (x87 stores with an unmasked exception).
-    for (unsigned i = 0; i < (first_size < site.size ? 2u : 1u); ++i) {
-        u8* const to = operand.data + (i ? first_size : 0);
-        u32 const size = i ? site.size - first_size : first_size;
-        if (operand.host[i])
-            copy_bytes(to, operand.host[i], size);
-        else if (site.reads || site.access == Access::read)
-            cpu.mmu->read_device(operand.physical[i], to, size);
-    }
-    return { pointer_value(operand.data), site.access == Access::read ? site.resume : site.resume_copy };
-}
-
-// A part of the operand of a masked instruction is not there: the instruction tells whether it wants it.
-AccessResult access_guarded(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::Target const (&parts)[2], bool const (&present)[2], u32 first_size)
-{
-    auto& operand = cpu.operand;
-    ++cpu.mmu->statistics().odd_operands;
-    ++cpu.statistics->slow_masked;
-    operand.kind = Cpu::OperandBounce::Kind::guarded;
-    operand.size = site.size;
-    operand.first_size = first_size;
-    operand.linear = linear;
-    operand.data = cpu.guard_area.place(linear & 0xfff, present[0], present[1]);
-    if (!operand.data) {
-        cpu.fault = operand.missing[present[0] ? 1 : 0];
-        return access_fault(cpu, site);
-    }
-    for (unsigned i = 0; i < 2; ++i) {
-        operand.host[i] = present[i] ? parts[i].host : nullptr;
-        operand.physical[i] = parts[i].physical;
-        u32 const offset = i ? first_size : 0, size = i ? site.size - first_size : first_size;
-        if (!present[i] || size == 0)
-            continue;
-        if (operand.host[i])
-            copy_bytes(operand.data + offset, operand.host[i], size);
-        else
-            cpu.mmu->read_device(operand.physical[i], operand.data + offset, size);
-        copy_bytes(cpu.operand_buffer.data() + offset, operand.data + offset, size);
-    }
-    return { pointer_value(operand.data), site.access == Access::read ? site.resume : site.resume_copy };
-}
-
-// What the masked store has changed of the part that is there.
-void commit_guarded(Cpu& cpu)
-{
-    auto const& operand = cpu.operand;
-    for (unsigned i = 0; i < 2; ++i) {
-        u32 const offset = i ? operand.first_size : 0, size = i ? operand.size - operand.first_size : operand.first_size;
-        if (!operand.host[i])
-            continue;
-        for (u32 n = 0; n < size; ++n) {
-            if (operand.data[offset + n] != cpu.operand_buffer[offset + n])
-                operand.host[i][n] = operand.data[offset + n];
-        }
-        cpu.mmu->note_write(operand.physical[i], size);
-    }
-}
-
-Outcome raise_segment_fault(Cpu& cpu, AccessSite const& site)
-{
-    return raise_with_code(cpu, site.segment == x86::Segment::ss ? x86::vector::stack_fault : x86::vector::general_protection, 0);
-}
-
-// Vector operands that must be aligned: before anything else about their address.
-bool is_misaligned(Cpu& cpu, u64 linear, AccessSite const& site)
-{
-    if (!site.alignment || !(linear & (site.alignment - 1u)))
-        return false;
-    static_cast<void>(raise_gp(cpu));
-    return true;
-}
-
-// #AC: what it wants is the largest power of two in the operand's size, up to 16 (SDM vol. 3A table 6-7). Masked operands are left alone.
-bool fails_alignment_check(Cpu& cpu, u64 linear, AccessSite const& site)
-{
-    if (!(cpu.mode & mode::alignment_check) || site.masked)
-        return false;
-    u64 const alignment = site.size >= 16 ? 16 : bit(31u - static_cast<unsigned>(__builtin_clz(site.size)));
-    if (!(linear & (alignment - 1)))
-        return false;
-    static_cast<void>(raise_with_code(cpu, x86::vector::alignment_check, 0));
-    return true;
-}
-
-// The whole operand is out of reach: cpu.fault says why.
-AccessResult access_out_of_reach(Cpu& cpu, u64 linear, AccessSite const& site)
-{
-    if (!site.masked)
-        return access_fault(cpu, site);
-    cpu.operand.missing[0] = cpu.operand.missing[1] = cpu.fault;
-    u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
-    return access_guarded(cpu, linear, site, {}, { false, false }, site.size < room ? site.size : room);
-}
-
-// `end_is_canonical`: false when only the operand's second page is beyond the canonical addresses.
-AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_canonical = true)
-{
-    ++cpu.statistics->slow_accesses;
-    if (is_misaligned(cpu, linear, site) || fails_alignment_check(cpu, linear, site))
-        return access_fault(cpu, site);
-    if (breakpoints_enabled(cpu) && watches_access(cpu, linear, site.size, site.access)) {
-        if (!cpu.stepping)
-            return begin_alone(cpu, site);
-        note_data_access(cpu, linear, site.size, site.access);
-    }
-    TlbIndex const index = mode::tlb(cpu.mode);
-    u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
-    u32 const first_size = site.size < room ? site.size : room;
-    Mmu::Target parts[2];
-    auto const& [first, second] = parts;
-    bool const crosses = first_size < site.size;
-    bool present[2] = { cpu.mmu->resolve(linear, site.access, index, parts[0]) == Outcome::next, true };
-    if (!present[0] && !site.masked)
-        return access_fault(cpu, site);
-    cpu.operand.missing[0] = cpu.fault;
-    if (!end_is_canonical) {
-        static_cast<void>(raise_segment_fault(cpu, site));
-        present[1] = false;
-    } else if (crosses)
-        present[1] = cpu.mmu->resolve((linear + first_size) & cpu.mmu->linear_mask(), site.access, index, parts[1]) == Outcome::next;
-    else
-        present[1] = present[0];
-    if (!present[1] && !site.masked)
-        return access_fault(cpu, site);
-    cpu.operand.missing[1] = cpu.fault;
-    if (!present[0] || !present[1])
-        return access_guarded(cpu, linear, site, parts, present, first_size);
-    if (!first.host || (crosses && (!second.host || second.host != first.host + first_size)))
-        return access_by_pieces(cpu, linear, site, first, second, first_size);
-    if (site.access == Access::write && (first.watched || second.watched)) {
-        ++cpu.statistics->slow_watched;
-        auto& operand = cpu.operand;
-        operand.kind = Cpu::OperandBounce::Kind::in_place;
-        operand.size = site.size;
-        operand.first_size = first_size;
-        operand.physical[0] = first.physical;
-        operand.physical[1] = second.physical;
-        return { pointer_value(first.host), site.resume_copy };
-    }
-    ++(crosses ? cpu.statistics->slow_crossings : cpu.statistics->slow_refills);
-    return { pointer_value(first.host), site.resume };
-}
-
-// Not canonical; or beyond the limit of a flat segment, which generated code has not checked (SDM vol. 3A 5.3). Others begin anew at 0.
-bool is_beyond(Cpu const& cpu, u64 linear, AccessSite const& site)
-{
-    if (cpu.code64())
-        return !is_canonical(linear);
-    bool const flat = (cpu.mode & mode::flat) && site.segment != x86::Segment::fs && site.segment != x86::Segment::gs;
-    return flat && linear > 0xffffffff;
-}
-
 Outcome execute_and_count(Cpu& cpu, OperationSite const& site)
 {
     u64 const begin = __builtin_ia32_rdtsc();
@@ -616,89 +404,6 @@ Outcome execute_and_count(Cpu& cpu, OperationSite const& site)
 } // namespace
 
 extern "C" {
-
-AccessResult runtime_access(Cpu* cpu, u64 linear, AccessSite const* site)
-{
-    cpu->rip = site->rip;
-    cpu->next_rip = site->rip + site->length;
-    if (is_beyond(*cpu, linear, *site) || is_beyond(*cpu, linear + site->size - 1, *site)) {
-        if (is_misaligned(*cpu, linear, *site))
-            return access_fault(*cpu, *site);
-        if (site->masked && !is_beyond(*cpu, linear, *site))
-            return access(*cpu, linear, *site, false);
-        static_cast<void>(raise_segment_fault(*cpu, *site));
-        return access_out_of_reach(*cpu, linear, *site);
-    }
-    return access(*cpu, linear, *site);
-}
-
-AccessResult runtime_access_segmented(Cpu* cpu, u64 offset, AccessSite const* site)
-{
-    cpu->rip = site->rip;
-    cpu->next_rip = site->rip + site->length;
-    ++cpu->statistics->slow_segmented;
-    u64 linear = 0;
-    if (cpu->mmu->linear_address(site->segment, offset, site->size, site->access, linear) != Outcome::next)
-        return access_out_of_reach(*cpu, linear, *site);
-    return access(*cpu, linear, *site);
-}
-
-// A slot of hot code has missed many times. When that took little time, a longer run of pages may help; when it took next to none and no run is
-// longer, the access is better off without a slot. Nothing may wait here: the code around relies on checks that it has made before.
-AccessResult runtime_site_misses(Cpu* cpu, u64 linear, HotSite const* site)
-{
-    constexpr u32 patience = 256;
-    constexpr u64 quick = patience * 256, slow = patience * 2048; // units of the time stamp counter
-    u64 const now = __builtin_ia32_rdtsc();
-    u64& checked_at = cpu->site_checked_at[site->slot];
-    u64 const took = checked_at == 0 ? ~u64 { 0 } : now - checked_at;
-    bool const has_page = site->slot < page_slots && !site->constant;
-    bool const longer = took < slow && site->slot >= page_slots && cpu->mmu->runs().extend(linear, mode::tlb(cpu->mode));
-    CodeCache& cache = cpu->mmu->cache();
-    if (!longer && took < (has_page ? slow : quick) && cache.lock().try_lock()) {
-        if (has_page)
-            cache.note_straying(*site->block, site->physical);
-        else
-            cache.note_wandering(*site->block, site->physical);
-        cache.lock().unlock();
-    }
-    checked_at = now;
-    cpu->site_patience[site->slot] = patience;
-    return { linear, site->resume };
-}
-
-u8* runtime_commit(Cpu* cpu, AccessSite const* site)
-{
-    auto& operand = cpu->operand;
-    ++cpu->statistics->commits;
-    unsigned const parts = operand.first_size < operand.size ? 2 : 1;
-    auto size_of = [&](unsigned i) { return i ? operand.size - operand.first_size : operand.first_size; };
-    if (operand.kind == Cpu::OperandBounce::Kind::pieces) {
-        for (unsigned i = 0; i < parts; ++i) {
-            u8 const* const from = operand.data + (i ? operand.first_size : 0);
-            if (operand.host[i])
-                copy_bytes(operand.host[i], from, size_of(i));
-            else
-                cpu->mmu->write_device(operand.physical[i], from, size_of(i));
-        }
-        if (operand.exclusive) {
-            operand.exclusive = false;
-            cpu->mmu->cache().end_standstill();
-            cpu->mmu->cache().lock().unlock();
-        }
-    }
-    if (operand.kind == Cpu::OperandBounce::Kind::guarded)
-        commit_guarded(*cpu);
-    else {
-        for (unsigned i = 0; i < parts; ++i)
-            cpu->mmu->note_write(operand.physical[i], size_of(i));
-    }
-    // Where the access is not the end of its instruction, the block runs on to its own end.
-    if (site->block->valid || !site->ends_instruction)
-        return site->resume_after;
-    cpu->rip = site->rip + site->length;
-    return site->flags_in_memory_after ? cpu->thunks->dispatch_memory : cpu->thunks->dispatch_host;
-}
 
 u8* runtime_operation(Cpu* cpu, OperationSite const* site)
 {

@@ -25,6 +25,14 @@ u8* runtime_dispatch(Cpu*);
 u8* runtime_faulted(Cpu*);
 }
 
+// The block at cpu.rip, translated if it was not yet; `guard`: what the code look-aside table holds for its page. No fault and no block: another
+// vCPU is in the way for a moment.
+Outcome find_block(Cpu&, Block*&, u64& guard);
+// Where translated code goes on at cpu.rip: looks at events, finds the block or has it translated. Flags are complete in cpu.rflags.
+u8* dispatch(Cpu&);
+// The same, once cpu.fault has been delivered.
+u8* deliver_and_dispatch(Cpu&);
+
 // Runs generated code from cpu.rip on until something leaves: then cpu.halted or cpu.leaving says why.
 void run_generated_code(Cpu&);
 
