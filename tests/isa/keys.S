@@ -2,61 +2,13 @@
 # supervisor's pages, 32-bit paging. PKRS where CPUID has it.
 # Spec: Intel SDM vol. 3A 4.6.2, 4.7; vol. 2 RDPKRU, WRPKRU.
     .include "common.inc"
+    .include "long_mode.inc"
 
     .set USER, 0x00600000       # a large page for everybody, of key 3
     .set SUPERVISOR, 0x00800000 # one of the supervisor's, of key 3
-    .bss
-    .align 4096
-pml4: .space 4096
-pdpt: .space 4096
-page_directory: .space 4096
-    .space 4096
-kernel_stack:
-    .space 4096
-long_stack:
-idt64: .space 64 * 16
-notes: .space 128 * 8
-    .data
-    .align 16
-tss64:
-    .long 0
-    .long kernel_stack, 0
-    .fill 23, 4, 0
-idt64_pointer:
-    .word 64 * 16 - 1
-    .long idt64, 0
-gdt64_pointer:
-    .word gdt64_end - gdt64 - 1
-    .long gdt64, 0
-    .align 8
-gdt64:
-    .quad 0
-    .quad 0x00cf9a000000ffff    # 08 code of 32 bits
-    .quad 0x00cf92000000ffff    # 10 data
-    .quad 0x00af9a000000ffff    # 18 code of 64 bits
-    .quad 0x00cff2000000ffff    # 20 ring 3, data
-    .quad 0x00affa000000ffff    # 28 ring 3, 64 bits
-    .quad 0, 0                  # 30 TSS
-gdt64_end:
-kept_esp: .long 0
-far_back: .long leave_long_mode, 0x08
-
     .text
     .code64
 # An exception: two notes (vector, error code), and on at resume_at in ring 0.
-    .align 16
-stubs64:
-    .set n, 0
-    .rept 32
-    .align 16
-    .if (n == 8) || (n == 10) || (n == 11) || (n == 12) || (n == 13) || (n == 14) || (n == 17)
-    .else
-    push 0
-    .endif
-    push n
-    jmp caught64
-    .set n, n + 1
-    .endr
 caught64:
     pop rax
     mov [rdi], rax
@@ -83,20 +35,15 @@ back64:                         # gate 30: out of ring 3, without an exception
     mov qword ptr [rdi + 8], 0
     mov dword ptr [resume_at], offset 99f
     mov [resume_esp], esp
-    push 0x23
+    push 0x33
     push offset long_stack
     push 2
-    push 0x2b
+    push 0x3b
     push offset 98f
     iretq
 98: \instruction
     int 0x30
 99:
-    .endm
-    .macro note64 value
-    mov rax, \value
-    mov [rdi], rax
-    add rdi, 8
     .endm
     .macro pkru value
     xor ecx, ecx
@@ -112,12 +59,7 @@ back64:                         # gate 30: out of ring 3, without an exception
     .endm
 
 long_code:
-    mov rsp, offset long_stack
-    xor eax, eax
-    mov ds, eax
-    mov es, eax
-    mov ss, eax
-    mov rdi, offset notes
+    begin_long_code
     mov ebp, USER
     mov ebx, SUPERVISOR
     mov byte ptr [rbp], 0xc3    # RET
@@ -195,16 +137,6 @@ long_code:
     jmp fword ptr [far_back]
 
     .code32
-    .macro gate64 number, label, type
-    mov eax, \label
-    mov edi, offset idt64 + \number * 16
-    mov [edi], ax
-    mov word ptr [edi + 2], 0x18
-    mov word ptr [edi + 4], \type
-    shr eax, 16
-    mov [edi + 6], ax
-    .endm
-
 main:
     mov eax, 7
     xor ecx, ecx
@@ -214,77 +146,15 @@ main:
     jz 1f
     say "no protection keys\n"
     ret
-1:  mov [kept_esp], esp
-    mov ecx, 31
-    mov ebx, offset stubs64 + 31 * 16
-1:  gate64 0, ebx, 0x8e00
-    lea esi, [ecx * 8]
-    mov eax, [idt64]
-    mov idt64[esi * 2], eax
-    mov eax, idt64[4]
-    mov idt64[esi * 2 + 4], eax
-    sub ebx, 16
-    dec ecx
-    jns 1b
-    gate64 0x30, "offset back64", 0xee00
-    # 1 GiB as it is, by pages of 2 MiB for everybody
-    mov dword ptr [pml4], offset pdpt + 7
-    mov dword ptr [pdpt], offset page_directory + 7
-    mov edi, offset page_directory
-    mov eax, 0x87
-2:  mov [edi], eax
-    add edi, 8
-    add eax, 0x200000
-    cmp eax, 0x40000087
-    jb 2b
+1:  call set_long_tables
     mov dword ptr page_directory[3 * 8 + 4], 0x18000000
     mov dword ptr page_directory[4 * 8 + 4], 0x18000000
     mov dword ptr page_directory[4 * 8], SUPERVISOR + 0x83
-    lgdt gdt64_pointer
-    mov eax, offset tss64
-    mov edi, offset gdt64 + 0x30
-    mov ecx, 103
-    mov edx, 0x89
-    call set_descriptor
-    mov eax, 0x620             # PAE, OSFXSR
-    mov cr4, eax
-    mov eax, offset pml4
-    mov cr3, eax
-    mov ecx, 0xc0000080
-    rdmsr
-    or eax, 0x100               # LME
-    wrmsr
-    mov eax, cr0
-    or eax, 0x80010000          # PG, WP
-    mov cr0, eax
-    lidt idt64_pointer
-    mov ax, 0x30
-    ltr ax
-    jmp 0x18, offset long_code
-
-leave_long_mode:
-    mov ax, 0x10
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov eax, cr0
-    and eax, 0x7fffffff
-    mov cr0, eax
-    mov ecx, 0xc0000080
-    rdmsr
-    and eax, 0xfffffeff
-    wrmsr
-    mov esp, [kept_esp]
-    mov esi, offset notes
+    call enter_long_mode
     .macro told name
     say "\name: vector "
     call put_note
     say " error "
-    call put_note
-    say "\n"
-    .endm
-    .macro value64 name
-    say "\name "
     call put_note
     say "\n"
     .endm
@@ -319,11 +189,4 @@ leave_long_mode:
     told "call through it"
     told "write to it, PKRS 0"
     told "WRMSR PKRS, EDX 1"
-    ret
-put_note:                       # 64 bits at esi
-    mov eax, [esi + 4]
-    call put_hex
-    mov eax, [esi]
-    call put_hex
-    add esi, 8
     ret

@@ -2,67 +2,14 @@
 # and instructions that 64-bit code has lost. What happens is noted in 64-bit code and printed behind it.
 # Spec: Intel SDM vol. 3A 4.5, 5.8.8, 6.14; vol. 2.
     .include "common.inc"
+    .include "long_mode.inc"
 
-    .bss
-    .align 4096
-pml4: .space 4096
-pdpt: .space 4096
-page_directory: .space 4096
-page_table: .space 4096
-    .align 16
-    .space 4096
-ist_stack:
-    .space 4096
-kernel_stack:
-    .space 4096
-long_stack:
-idt64: .space 64 * 16
-notes: .space 128 * 8
     .data
-    .align 16
-tss64:
-    .long 0
-    .long kernel_stack, 0, 0, 0, 0, 0, 0, 0
-    .long ist_stack, 0
-    .fill 15, 4, 0
-idt64_pointer:
-    .word 64 * 16 - 1
-    .long idt64, 0
-gdt64_pointer:
-    .word gdt64_end - gdt64 - 1
-    .long gdt64, 0
-    .align 8
-gdt64:
-    .quad 0
-    .quad 0x00cf9a000000ffff    # 08 code of 32 bits
-    .quad 0x00cf92000000ffff    # 10 data
-    .quad 0x00af9a000000ffff    # 18 code of 64 bits
-    .quad 0x00cf92000000ffff    # 20 data: SYSCALL's SS is its CS + 8
-    .quad 0x00cffa000000ffff    # 28 ring 3, 32 bits: SYSRET's base
-    .quad 0x00cff2000000ffff    # 30 ring 3, data
-    .quad 0x00affa000000ffff    # 38 ring 3, 64 bits
-    .quad 0, 0                  # 40 TSS
-gdt64_end:
-kept_esp: .long 0
-far_back: .long leave_long_mode, 0x08
 far_32: .long compatible, 0x08
 
     .text
     .code64
 # An exception in 64-bit code: three notes (vector, error code, RIP from `begin`), and on at resume_at.
-    .align 16
-stubs64:
-    .set n, 0
-    .rept 32
-    .align 16
-    .if (n == 8) || (n == 10) || (n == 11) || (n == 12) || (n == 13) || (n == 14) || (n == 17)
-    .else
-    push 0
-    .endif
-    push n
-    jmp caught64
-    .set n, n + 1
-    .endr
 caught64:
     pop rax
     mov [rdi], rax
@@ -94,19 +41,9 @@ back64:                         # gate 30: out of ring 3
     add rdi, 24
 99:
     .endm
-    .macro note64 value
-    mov rax, \value
-    mov [rdi], rax
-    add rdi, 8
-    .endm
 
 long_code:
-    mov rsp, offset long_stack
-    xor eax, eax
-    mov ds, eax
-    mov es, eax
-    mov ss, eax
-    mov rdi, offset notes
+    begin_long_code
     mov rsi, 0x0000800000000000
     try64 mov rax, [rsi]
     try64 mov [rsi - 4], rax
@@ -271,92 +208,17 @@ compatible_end:
     jmp fword ptr [far_back]
 
     .code32
-    .macro gate64 number, label, type, rpl
-    mov eax, \label
-    mov edi, offset idt64 + \number * 16
-    mov [edi], ax
-    mov word ptr [edi + 2], 0x18
-    mov word ptr [edi + 4], \type
-    shr eax, 16
-    mov [edi + 6], ax
-    .endm
-
 main:
-    mov [kept_esp], esp
-    mov ecx, 31
-    mov ebx, offset stubs64 + 31 * 16
-1:  mov eax, ebx
-    mov edi, ecx
-    shl edi, 4
-    add edi, offset idt64
-    mov [edi], ax
-    mov word ptr [edi + 2], 0x18
-    mov word ptr [edi + 4], 0x8e00
-    shr eax, 16
-    mov [edi + 6], ax
-    sub ebx, 16
-    dec ecx
-    jns 1b
-    gate64 0x30, "offset back64", 0xee00
-    # 1 GiB as it is, by pages of 2 MiB for everybody; the one at 6 MiB without execution, the one at 8 MiB the supervisor's
-    mov dword ptr [pml4], offset pdpt + 7
-    mov dword ptr [pdpt], offset page_directory + 7
-    mov edi, offset page_directory
-    mov eax, 0x87
-2:  mov [edi], eax
-    add edi, 8
-    add eax, 0x200000
-    cmp eax, 0x40000087
-    jb 2b
-    mov dword ptr page_directory[3 * 8 + 4], 0x80000000
-    mov dword ptr page_directory[4 * 8], 0x00800083
-    lgdt gdt64_pointer
-    mov eax, offset tss64
-    mov edi, offset gdt64 + 0x40
-    mov ecx, 103
-    mov edx, 0x89
-    call set_descriptor
-    mov eax, 0x620             # PAE, OSFXSR: no SMEP, no SMAP
-    mov cr4, eax
-    mov eax, offset pml4
-    mov cr3, eax
-    mov ecx, 0xc0000080
-    rdmsr
-    or eax, 0x901               # NXE, LME, SCE
-    wrmsr
-    mov eax, cr0
-    or eax, 0x80000000
-    mov cr0, eax
-    lidt idt64_pointer
-    mov ax, 0x40
-    ltr ax
-    jmp 0x18, offset long_code
-
-leave_long_mode:
-    mov ax, 0x10
-    mov ds, ax
-    mov es, ax
-    mov ss, ax
-    mov eax, cr0
-    and eax, 0x7fffffff
-    mov cr0, eax
-    mov ecx, 0xc0000080
-    rdmsr
-    and eax, 0xfffffeff
-    wrmsr
-    mov esp, [kept_esp]
-    mov esi, offset notes
+    call set_long_tables
+    mov dword ptr page_directory[3 * 8 + 4], 0x80000000 # at 6 MiB: no execution
+    mov dword ptr page_directory[4 * 8], 0x00800083     # at 8 MiB: the supervisor's
+    call enter_long_mode
     .macro told name
     say "\name: vector "
     call put_note
     say " error "
     call put_note
     say " after "
-    call put_note
-    say "\n"
-    .endm
-    .macro value64 name
-    say "\name "
     call put_note
     say "\n"
     .endm
@@ -397,11 +259,4 @@ leave_long_mode:
     told "ring 3 halts"
     value64 "compatibility mode, EAX"
     value64 "its CS"
-    ret
-put_note:                       # 64 bits at esi
-    mov eax, [esi + 4]
-    call put_hex
-    mov eax, [esi]
-    call put_hex
-    add esi, 8
     ret

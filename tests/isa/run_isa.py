@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a small assembled guest and compares the lines that it prints: run_isa.py bhyve|qemu NAME
 
-NAME.S is assembled with common.inc; NAME.txt has what the manuals say it prints. Under qemu-system-x86_64, a second opinion,
+NAME.S is assembled with what it includes here; NAME.txt has what the manuals say it prints. Under qemu-system-x86_64, a second opinion,
 lines that begin with "! " there may differ: what QEMU (7.2) is known to leave out, limits of segments above all.
 The exit status is 77 where a program is missing. --print shows what the guest prints and compares nothing.
 """
