@@ -396,7 +396,7 @@ void CodeCache::commit_code(u8* end)
 
 bool CodeCache::contains(u8 const* code) const
 {
-    return code >= m_writable + m_executable_delta && code < m_code_next + m_executable_delta;
+    return code >= code_start() && code < code_start() + code_size; // whatever is used of it: signal handlers ask, too
 }
 
 Block* CodeCache::block_at(u8 const* code) const
