@@ -168,6 +168,24 @@ bool Translator::candidate(Step const& step, Candidate& found) const
     }
 }
 
+// Looking at a page destroys the flags. Where they are live before the group's first access, but not yet before an instruction on the way there, and a
+// register is known there that leads to the group, the check comes that much earlier.
+void Translator::place_check(Group& group, Roots const* history) const
+{
+    for (unsigned i = group.first_step + 1u; i-- > 0 && history[i].region == group.region;) {
+        if (live_before(m_steps[i]) != 0)
+            continue;
+        for (u8 reg = 0; reg < 16; ++reg) {
+            if (!group.constant && (history[i].root[reg] != group.root || spilled(reg) || !fits32(group.begin - history[i].offset[reg])))
+                continue;
+            group.check_at = static_cast<u8>(i);
+            group.first_base = reg;
+            group.first_offset = history[i].offset[reg];
+            return;
+        }
+    }
+}
+
 void Translator::join_group(unsigned step, Candidate const& access, Roots const& roots)
 {
     bool const constant = access.base == no_base;
@@ -192,7 +210,7 @@ void Translator::join_group(unsigned step, Candidate const& access, Roots const&
     if (m_group_count == most_groups || (!constant && !fits32(access.displacement)))
         return;
     m_groups[m_group_count] = { .writes = access.writes, .constant = constant, .checked = false, .members = 1, .root = root, .region = roots.region, .begin = begin, .end = end,
-        .first_offset = offset, .first_base = access.base, .slot = no_slot };
+        .check_at = static_cast<u8>(step), .first_step = static_cast<u8>(step), .first_offset = offset, .first_base = access.base, .slot = no_slot };
     m_steps[step].group = static_cast<i8>(m_group_count++);
 }
 
@@ -204,13 +222,19 @@ void Translator::find_groups()
     if (!m_hot || !is64())
         return;
     m_plan = m_hot_plan; // for which registers are at hand
-    Roots roots;
+    Roots history[most_instructions]; // before each step
     for (unsigned i = 0; i < m_step_count; ++i) {
+        Roots& roots = history[i];
+        if (i != 0) {
+            roots = history[i - 1];
+            roots.pass(m_steps[i - 1].insn);
+        }
         Candidate access {};
         if (candidate(m_steps[i], access))
             join_group(i, access, roots);
-        roots.pass(m_steps[i].insn);
     }
+    for (unsigned i = 0; i < m_group_count; ++i)
+        place_check(m_groups[i], history);
     m_plan = {};
 }
 

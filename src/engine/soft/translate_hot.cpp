@@ -107,9 +107,10 @@ void Translator::emit_group_check(Step const& step, Group& group)
     u16 const span = static_cast<u16>(group.end - group.begin);
     count(Counter::site_look_up);
     MemoryOperand const operand { .segment = Segment::ds, .size = span, .access = group.writes ? Access::write : Access::read, .reads = true };
-    bool const wanders = m_cache.wanders(m_physical + step.offset);
+    Step const& member = m_steps[group.first_step];
+    bool const wanders = m_cache.wanders(m_physical + member.offset);
     group.slot = group.constant ? m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::constant_write : SiteKind::constant_read)
-        : wanders ? m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::write : SiteKind::read) : take_slot(step, operand.access);
+        : wanders ? m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::write : SiteKind::read) : take_slot(member, operand.access);
     if (wanders) {
         emit_group_address(group);
         emit_probe(span, operand.access);
@@ -117,7 +118,7 @@ void Translator::emit_group_check(Step const& step, Group& group)
         m_asm.gs_load(true, m_plan.b, tlb_addend_offset(m_tlb), m_plan.b);
         if (group.constant)
             m_asm.arithmetic(Arithmetic::add, true, m_plan.b, m_plan.a);
-        if (group.members == 1)
+        if (group.members == 1 && group.check_at == group.first_step)
             return;
         m_asm.gs_store(true, site_page_offset(group.slot), m_plan.a); // whoever shares the slot finds both parts of one page
         m_asm.gs_store(true, site_addend_offset(group.slot), m_plan.b);
@@ -140,7 +141,22 @@ void Translator::emit_group_check(Step const& step, Group& group)
     }
     note_check(miss, Late::Kind::refill, step, operand, group.slot);
     m_late[m_late_count - 1].group = static_cast<i8>(&group - m_groups);
-    m_asm.gs_load(true, m_plan.b, addend_offset(group.slot));
+    if (group.check_at == group.first_step)
+        m_asm.gs_load(true, m_plan.b, addend_offset(group.slot));
+}
+
+// Those whose place is before this step, but whose accesses come later.
+void Translator::emit_early_checks()
+{
+    for (unsigned i = 0; i < m_group_count; ++i) {
+        Group& group = m_groups[i];
+        if (group.check_at != m_current || group.first_step == m_current)
+            continue;
+        settle_stack_pointer();
+        emit_group_check(m_steps[m_current], group);
+        group.checked = true;
+        m_addend_slot = no_slot;
+    }
 }
 
 Translator::Reference Translator::emit_group_member(Step const& step, Group& group, Candidate const& access)
@@ -189,7 +205,7 @@ void Translator::emit_refill(Late const& late)
         emit_group_address(m_groups[late.group]);
     auto* const site = m_cache.make<HotSite>();
     ASSERT(site, "the cache had room for a block");
-    *site = { .block = m_block, .physical = m_physical + m_steps[late.step].offset, .resume = nullptr, .slot = late.slot, .constant = constant };
+    *site = { .block = m_block, .physical = m_physical + m_steps[late.group >= 0 ? m_groups[late.group].first_step : late.step].offset, .resume = nullptr, .slot = late.slot, .constant = constant };
     count(Counter::site_miss);
     u8* const again = m_asm.position();
     emit_probe(late.operand.size, late.operand.access);

@@ -338,10 +338,27 @@ static bool device_not_available(x86::Instruction const& insn, ModeBits mode)
     }
 }
 
+// Does the code of this instruction, as far as its accesses belong to groups, leave alone what leads to the last group's operands?
+static bool keeps_addend(x86::Instruction const& insn)
+{
+    switch (insn.info->operation) {
+    case Operation::copy:
+    case Operation::lea:
+    case Operation::nop:
+    case Operation::push:
+    case Operation::push_immediate:
+    case Operation::pop:
+    case Operation::call_relative:
+    case Operation::return_near:
+        return true;
+    default:
+        return false;
+    }
+}
+
 void Translator::emit_step(Step const& step)
 {
-    if (step.insn.info->operation != Operation::copy && step.insn.info->operation != Operation::lea && step.insn.info->operation != Operation::nop
-        && step.insn.info->operation != Operation::push && step.insn.info->operation != Operation::push_immediate && step.insn.info->operation != Operation::pop)
+    if (!keeps_addend(step.insn))
         m_addend_slot = no_slot;
     if (m_stack_pending != 0 && minds_stack_pointer(step))
         settle_stack_pointer();
@@ -414,6 +431,8 @@ void Translator::emit_steps(unsigned first)
     for (m_current = first; m_current < m_step_count && !m_ended; ++m_current) {
         m_copy_label[m_current] = m_asm.position();
         m_copy_flags[m_current] = m_flags_in;
+        if (m_hot)
+            emit_early_checks();
         emit_step(m_steps[m_current]);
     }
     if (m_ended)

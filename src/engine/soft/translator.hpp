@@ -105,8 +105,10 @@ private:
         u16 root;            // which value the offsets are relative to
         u8 region;           // no call of ours between its members
         i64 begin, end;      // offsets from that value that are accessed
-        i64 first_offset;    // of the first member's base register
-        u8 first_base;
+        u8 check_at;         // the step before which its check stands: the first member's, or an earlier one where no flags are live
+        u8 first_step;       // the first member's
+        i64 first_offset;    // from that value, of a register that is known where the check stands
+        u8 first_base;       // that register
         u16 slot;
     };
     struct Candidate {       // an access whose address is a register and a constant
@@ -126,6 +128,8 @@ private:
     void find_groups();
     bool candidate(Step const&, Candidate&) const;
     void join_group(unsigned step, Candidate const&, Roots const&);
+    void place_check(Group&, Roots const* history) const;
+    void emit_early_checks();
     Reference emit_group_member(Step const&, Group&, Candidate const&);
     void emit_group_check(Step const&, Group&);
     void emit_site_check(MemoryOperand const&);
