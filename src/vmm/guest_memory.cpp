@@ -154,8 +154,15 @@ bool GuestMemory::write(Gpa address, void const* from, u64 length)
 
 bool GuestMemory::map_pages(u64 offset, u64 length, u8* to) const
 {
+    if (m_file < 0)
+        return false;
     // SAFETY: the caller gives the pages away; offsets of RAM are offsets in the file.
-    return m_file >= 0 && mmap(to, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, m_file, static_cast<off_t>(offset)) != MAP_FAILED;
+    if (mmap(to, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, m_file, static_cast<off_t>(offset)) != MAP_FAILED)
+        return true;
+    // A call that fails late leaves a hole, into which somebody else's memory must not come.
+    // SAFETY: still the caller's pages.
+    mmap(to, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    return false;
 }
 
 void GuestMemory::clear_range(Gpa address, u64 length)

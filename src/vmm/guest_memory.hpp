@@ -75,7 +75,8 @@ public:
     // All zero again, and given back to the host. Tells the watcher.
     void clear();
 
-    // Maps pages of RAM, by their offset, once more, over those at `to`, which are the caller's. False where RAM is no file (or the host refuses).
+    // Maps pages of RAM, by their offset, once more, over those at `to`, which are the caller's. False where RAM is no file, or where the host
+    // refuses: then nobody may use those at `to` any more, but they stay the caller's.
     bool map_pages(u64 offset, u64 length, u8* to) const;
 
     HugeRegions& huge_regions() { return m_huge_regions; }

@@ -1,12 +1,14 @@
 // Tests of guest RAM: its holes, its ends, its guards.
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <vector>
 
+#include "host/mapping.hpp"
 #include "vmm/guest_memory.hpp"
 
 namespace anyhyve {
@@ -97,6 +99,26 @@ TEST(GuestMemoryTest, two_mappings_of_a_file_are_the_same_ram)
     u32 value = 0;
     EXPECT_TRUE(second->read_value(Gpa(3 * MiB), value));
     EXPECT_EQ(value, 0xabcdefu);
+}
+
+TEST(GuestMemoryTest, maps_pages_once_more)
+{
+    int const file = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    ASSERT_GE(file, 0);
+    auto const memory = GuestMemory::map_file(file, 1 * MiB, "guest").release_value();
+    auto room = host::Mapping::anonymous(3 * GuestMemory::page_size).release_value();
+    EXPECT_TRUE(memory->write_value(Gpa(0x5000), u32 { 7 }));
+    EXPECT_TRUE(memory->map_pages(0x5000, GuestMemory::page_size, room.data()));
+    EXPECT_EQ(room.data()[0], 7);
+
+    ASSERT_EQ(fcntl(file, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
+    close(file);
+    u8* const second = room.data() + GuestMemory::page_size;
+    EXPECT_FALSE(memory->map_pages(0x6000, GuestMemory::page_size, second));
+    unsigned char resident[3];
+    EXPECT_EQ(mincore(room.data(), room.size(), resident), 0) << "there is a hole";
+    EXPECT_EQ(room.data()[0], 7);
+    EXPECT_FALSE(GuestMemory::create_anonymous(1 * MiB).release_value()->map_pages(0, GuestMemory::page_size, second));
 }
 
 TEST(GuestMemoryDeathTest, has_guards_at_both_ends)
