@@ -54,7 +54,7 @@ bool PageRuns::Search::take(u64 page)
         offset = m_runs.offset_in_ram(entry);
     } else if (!walk(page, offset))
         return false;
-    m_runs.m_frames[(page & (window_size - 1)) >> 12] = static_cast<u32>(offset >> 12);
+    m_runs.m_frames[page_number(page)] = static_cast<u32>(offset >> 12);
     return offset >> 12 < not_mapped;
 }
 
@@ -80,17 +80,17 @@ PageRuns::Run PageRuns::Search::find()
     u64 const from = m_page & ~(window_size - 1), to = from + window_size;
     u64 first = m_page, last = m_page;
     if (!take(m_page))
-        return { m_index, m_page, 0 };
+        return { m_index, m_page, 0, 0 };
     while (first != from && take(first - 0x1000))
         first -= 0x1000;
     while (last + 0x1000 != to && take(last + 0x1000))
         last += 0x1000;
-    return { m_index, first, static_cast<unsigned>((last - first) >> 12) + 1 };
+    return { m_index, first, static_cast<unsigned>((last - first) >> 12) + 1, 0 };
 }
 
 std::span<u32 const> PageRuns::frames_of(Run const& run) const
 {
-    return std::span(m_frames).subspan((run.first & (window_size - 1)) >> 12, run.pages);
+    return std::span(m_frames).subspan(page_number(run.first), run.pages);
 }
 
 bool PageRuns::extend(u64 linear, TlbIndex index)
@@ -108,7 +108,7 @@ bool PageRuns::extend(u64 linear, TlbIndex index)
     VectorStateGuard guard(m_cpu); // the C library's memory functions follow
     m_frames.resize(window_pages);
     unsigned const now = static_cast<unsigned>(here.run & ~page_mask) + 1;
-    Run const run = Search(*this, m_cpu, page, index).find();
+    Run run = Search(*this, m_cpu, page, index).find();
     if (run.pages <= now)
         return false;
     if (run.pages <= now + now / 8)
@@ -117,7 +117,8 @@ bool PageRuns::extend(u64 linear, TlbIndex index)
     if (frames.back() - frames.front() != run.pages - 1 || !std::is_sorted(frames.begin(), frames.end()))
         return map_into_window(run);
     // SAFETY: an address as a number.
-    make(run, reinterpret_cast<u64>(m_cpu.wires.memory->host_base()) + (u64 { frames.front() } << 12) - run.first);
+    run.addend = reinterpret_cast<u64>(m_cpu.wires.memory->host_base()) + (u64 { frames.front() } << 12) - run.first;
+    make(run);
     return true;
 }
 
@@ -127,7 +128,7 @@ void PageRuns::want_drop()
     m_cpu.poll.store(1, std::memory_order_relaxed);
 }
 
-void PageRuns::make(Run const& run, u64 addend)
+void PageRuns::make(Run const& run)
 {
     m_runs[m_run_count++] = run;
     m_run_pages += run.pages;
@@ -136,7 +137,7 @@ void PageRuns::make(Run const& run, u64 addend)
         TlbEntry& entry = m_cpu.tlb[run.index][slot_of(page)];
         if (entry.read_tag != page)
             continue;
-        entry.addend = addend;
+        entry.addend = run.addend;
         entry.run = run.first | (run.pages - 1);
     }
 }
@@ -226,31 +227,45 @@ PageRuns::Window* PageRuns::window_for(Run const& run)
     return nullptr;
 }
 
-// Neighbours in RAM go in one piece.
-bool PageRuns::map_frames(Window& window, unsigned from, std::span<u32 const> frames)
+// Slots may lead to all pages of a run that was not dropped yet, even to those that the look-aside table has lost, under the rights that these had.
+bool PageRuns::moves_pages_in_use(Run const& run, Window const& window) const
 {
-    u8* const start = start_of(window);
-    for (unsigned i = 0; i < frames.size();) {
-        unsigned const number = from + i;
-        unsigned count = 1;
-        if (window.frame[number] == frames[i]) {
-            ++i;
+    for (Run const& used : std::span(m_runs).first(m_run_count)) {
+        if (used.addend != run.addend)
+            continue; // it lies elsewhere
+        u64 const to = std::min(used.first + used.pages * u64 { 0x1000 }, run.first + run.pages * u64 { 0x1000 });
+        for (u64 page = std::max(used.first, run.first); page < to; page += 0x1000) {
+            if (!is_mapped(window, page_number(page)))
+                return true;
+        }
+    }
+    return false;
+}
+
+// Neighbours in RAM go in one piece.
+bool PageRuns::map_frames(Run const& run, Window& window)
+{
+    unsigned const end = page_number(run.first) + run.pages;
+    for (unsigned number = page_number(run.first); number < end;) {
+        if (is_mapped(window, number)) {
+            ++number;
             continue;
         }
-        while (i + count < frames.size() && frames[i + count] == frames[i] + count && window.frame[number + count] != frames[i + count])
+        u32 const frame = m_frames[number];
+        unsigned count = 1;
+        while (number + count < end && m_frames[number + count] == frame + count && !is_mapped(window, number + count))
             ++count;
         std::fill_n(window.frame.begin() + number, count, not_mapped);
-        if (!m_cpu.wires.memory->map_pages(u64 { frames[i] } << 12, count * u64 { 0x1000 }, start + number * u64 { 0x1000 }))
+        if (!m_cpu.wires.memory->map_pages(u64 { frame } << 12, count * u64 { 0x1000 }, start_of(window) + number * u64 { 0x1000 }))
             return false;
-        for (unsigned n = 0; n < count; ++n)
-            window.frame[number + n] = frames[i + n];
+        std::copy_n(m_frames.begin() + number, count, window.frame.begin() + number);
         m_pages_mapped += count;
-        i += count;
+        number += count;
     }
     return true;
 }
 
-bool PageRuns::map_into_window(Run const& run)
+bool PageRuns::map_into_window(Run& run)
 {
     Window* const window = window_for(run);
     if (!window) {
@@ -258,15 +273,18 @@ bool PageRuns::map_into_window(Run const& run)
         return true;
     }
     m_used_windows |= u32 { 1 } << (window - m_windows.data());
-    unsigned const from = static_cast<unsigned>((run.first - window->first) >> 12);
-    auto const frames = frames_of(run);
+    // SAFETY: only the number is kept; generated code adds it to addresses of this run alone.
+    run.addend = reinterpret_cast<u64>(start_of(*window)) - window->first;
+    if (moves_pages_in_use(run, *window)) {
+        want_drop();
+        return true;
+    }
     unsigned fresh = 0;
     for (unsigned i = 0; i < run.pages; ++i)
-        fresh += window->frame[from + i] != frames[i];
-    if (!may_spend(fresh) || !map_frames(*window, from, frames))
+        fresh += !is_mapped(*window, page_number(run.first) + i);
+    if (!may_spend(fresh) || !map_frames(run, *window))
         return false;
-    // SAFETY: only the number is kept; generated code adds it to addresses of this run alone.
-    make(run, reinterpret_cast<u64>(start_of(*window)) - window->first);
+    make(run);
     return true;
 }
 

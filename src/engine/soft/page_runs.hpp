@@ -39,6 +39,7 @@ private:
         TlbIndex index;
         u64 first;
         unsigned pages;
+        u64 addend; // as look-aside entries have it
     };
     // 16 MiB of one address space.
     struct Window {
@@ -48,10 +49,13 @@ private:
     };
     class Search;
 
-    void make(Run const&, u64 addend);
-    bool map_into_window(Run const&);
+    void make(Run const&);
+    bool map_into_window(Run&);
+    bool moves_pages_in_use(Run const&, Window const&) const;
+    bool map_frames(Run const&, Window&);
     std::span<u32 const> frames_of(Run const&) const;
-    bool map_frames(Window&, unsigned from, std::span<u32 const> frames);
+    bool is_mapped(Window const& window, unsigned number) const { return window.frame[number] == m_frames[number]; }
+    static unsigned page_number(u64 linear) { return static_cast<unsigned>((linear & (window_size - 1)) >> 12); } // in its window
     u64 space_of(Run const&) const;
     void want_drop();
     Window* window_for(Run const&);

@@ -55,7 +55,7 @@ protected:
         std::vector<u64> written;
     };
 
-    std::unique_ptr<GuestMemory> memory = GuestMemory::create_anonymous(ram_size).release_value();
+    std::unique_ptr<GuestMemory> memory;
     std::unique_ptr<CodeCache> cache = CodeCache::create(*memory).release_value();
     std::unique_ptr<Clock> clock = create_host_clock();
     Bus ports { "ports" }, mmio { "memory" };
@@ -66,7 +66,8 @@ protected:
     std::unique_ptr<Mmu> mmu = std::make_unique<Mmu>(cpu, *cache);
     std::unique_ptr<Cpuid> cpuid;
 
-    ExecuteMachine()
+    explicit ExecuteMachine(std::unique_ptr<GuestMemory> ram = GuestMemory::create_anonymous(ram_size).release_value())
+        : memory(std::move(ram))
     {
         EXPECT_TRUE(ports.add(0x80, 8, port, "port").ok());
         cpu.wires.memory = memory.get();
