@@ -51,7 +51,7 @@ TlbIndex Mmu::tlb_for(Rights rights) const
     return rights != Rights::supervisor ? mode::tlb(m_cpu.mode) : m_cpu.cpl == 3 ? tlb_supervisor : mode::tlb(m_cpu.mode);
 }
 
-void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& translation, u8* host, bool watched)
+void Mmu::fill(u64 linear, TlbIndex index, Translation const& translation, u8* host, bool watched)
 {
     TlbEntry& entry = m_cpu.tlb[index][slot_of(linear)];
     u64 const page = linear & page_mask;
@@ -75,7 +75,6 @@ void Mmu::fill(u64 linear, Access access, TlbIndex index, Translation const& tra
         m_prints[index][slot_of(linear)] = print_of(static_cast<u64>(host - m_cpu.wires.memory->host_base()));
     }
     m_watched_writable[index].set(slot_of(linear), watched && translation.dirty && translation.writable);
-    static_cast<void>(access);
     if (translation.key != 0)
         note_key(index, slot_of(linear), translation);
     if (same)
@@ -156,7 +155,7 @@ Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
     target.host = page ? page + (linear & 0xfff) : nullptr;
     target.watched = page && m_cache.watched(translation.physical);
     if (page && access != Access::fetch)
-        fill(linear, access, index, translation, page, target.watched);
+        fill(linear, index, translation, page, target.watched);
     return Outcome::next;
 }
 

@@ -124,7 +124,7 @@ private:
         }
     };
     void note_use(u64 physical);
-    void fill(u64 linear, Access, TlbIndex, struct Translation const&, u8* host, bool watched);
+    void fill(u64 linear, TlbIndex, struct Translation const&, u8* host, bool watched);
     void drop_keyed(KeyedPages, u32 withdrawn);
     void drop_unkeyed();
     void note_key(TlbIndex, unsigned slot, struct Translation const&);
