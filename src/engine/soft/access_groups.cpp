@@ -15,7 +15,6 @@ namespace {
 
 constexpr u8 no_base = 0xff;
 constexpr i64 most_span = 256; // accesses further apart are checked apart
-constexpr u64 page_mask = ~u64 { 0xfff };
 
 bool accesses_operand(x86::Instruction const& insn)
 {

@@ -7,7 +7,7 @@ namespace {
 
 enum class Condition : u8 { execute, write, port, access };
 constexpr unsigned breakpoint_count = 4;
-constexpr u64 page_size = 0x1000, page_mask = ~(page_size - 1);
+constexpr u64 page_size = 0x1000;
 
 bool enabled(Cpu const& cpu, unsigned n) { return (cpu.dr7 >> (2 * n) & 3) != 0; }
 Condition condition(Cpu const& cpu, unsigned n) { return static_cast<Condition>(cpu.dr7 >> (16 + 4 * n) & 3); }

@@ -60,9 +60,13 @@ struct TlbEntry {
     u64 run = 0;                 // the run that the page belongs to: its first page's linear address, and in the low 12 bits how many pages more
     u64 addend = 0;              // host pointer = linear address + addend
 };
+constexpr u64 page_mask = ~u64 { 0xfff };
 constexpr unsigned longest_run = 4096; // pages
 constexpr unsigned tlb_entries = 4096;
 constexpr unsigned code_tlb_entries = 4096;
+// Where the tables have an address, if they have it.
+constexpr unsigned tlb_slot(u64 linear) { return static_cast<unsigned>(linear >> 12) & (tlb_entries - 1); }
+constexpr unsigned code_tlb_slot(u64 linear) { return static_cast<unsigned>(linear >> 12) & (code_tlb_entries - 1); }
 constexpr unsigned jump_cache_slots = 4096;
 
 // Where indirect jumps may go on without the dispatcher. What a table holds is right as long as it holds it: its blocks are all of `mode`, and

@@ -12,7 +12,7 @@ inline u8* known_memory(Cpu const& cpu, u64 linear, unsigned size, Access access
     if (cpu.mode & mode::alignment_check) [[unlikely]]
         return nullptr;
     TlbIndex const index = rights == Rights::supervisor && cpu.cpl == 3 ? tlb_supervisor : mode::tlb(cpu.mode);
-    TlbEntry const& entry = cpu.tlb[index][(linear >> 12) % tlb_entries];
+    TlbEntry const& entry = cpu.tlb[index][tlb_slot(linear)];
     u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
     u64 const offset = linear & 0xfff;
     if (tag != linear - offset || offset > 0x1000 - size)

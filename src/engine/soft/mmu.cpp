@@ -38,9 +38,6 @@ inline void copy_in(void* to, u8 const* host, unsigned size)
     }
 }
 
-constexpr u64 page_mask = ~u64 { 0xfff };
-inline unsigned slot_of(u64 linear) { return static_cast<unsigned>(linear >> 12) & (tlb_entries - 1); }
-inline unsigned code_slot_of(u64 linear) { return static_cast<unsigned>(linear >> 12) & (code_tlb_entries - 1); }
 inline u64 region_bit(u64 linear) { return bit(static_cast<unsigned>((linear >> 21) ^ (linear >> 27)) & 63); }
 inline u64 huge_region_bit(u64 linear) { return bit(static_cast<unsigned>((linear >> 30) ^ (linear >> 36)) & 63); }
 
@@ -53,7 +50,7 @@ TlbIndex Mmu::tlb_for(Rights rights) const
 
 void Mmu::fill(u64 linear, TlbIndex index, Translation const& translation, u8* host, bool watched)
 {
-    TlbEntry& entry = m_cpu.tlb[index][slot_of(linear)];
+    TlbEntry& entry = m_cpu.tlb[index][tlb_slot(linear)];
     u64 const page = linear & page_mask;
     // SAFETY: only the number is kept; generated code adds it to addresses of this page alone.
     u64 const addend = reinterpret_cast<std::uintptr_t>(host) - page;
@@ -61,8 +58,8 @@ void Mmu::fill(u64 linear, TlbIndex index, Translation const& translation, u8* h
     if (!same) {
         entry = {};
         entry.run = page;
-        m_keys[index][slot_of(linear)] = 0;
-        m_watched_writable[index].reset(slot_of(linear));
+        m_keys[index][tlb_slot(linear)] = 0;
+        m_watched_writable[index].reset(tlb_slot(linear));
     }
     entry.addend = addend;
     if ((m_cpu.mode & mode::alignment_check) || (breakpoints_enabled(m_cpu) && watches_data_in(m_cpu, linear)))
@@ -72,14 +69,14 @@ void Mmu::fill(u64 linear, TlbIndex index, Translation const& translation, u8* h
         if (entry.write_tag != page)
             entry.run = page; // all of a run may be written, or none
         entry.write_tag = page;
-        m_prints[index][slot_of(linear)] = print_of(static_cast<u64>(host - m_cpu.wires.memory->host_base()));
+        m_prints[index][tlb_slot(linear)] = print_of(static_cast<u64>(host - m_cpu.wires.memory->host_base()));
     }
-    m_watched_writable[index].set(slot_of(linear), watched && translation.dirty && translation.writable);
+    m_watched_writable[index].set(tlb_slot(linear), watched && translation.dirty && translation.writable);
     if (translation.key != 0)
-        note_key(index, slot_of(linear), translation);
+        note_key(index, tlb_slot(linear), translation);
     if (same)
         return;
-    (translation.global ? m_filled_global : m_filled)[index].add(slot_of(linear));
+    (translation.global ? m_filled_global : m_filled)[index].add(tlb_slot(linear));
     note_page_size(linear, translation);
 }
 
@@ -97,8 +94,8 @@ void Mmu::note_use(u64 physical)
 // A store to a page that was found watched before.
 bool Mmu::resolve_watched(u64 linear, TlbIndex index, Target& target)
 {
-    TlbEntry const& entry = m_cpu.tlb[index][slot_of(linear)];
-    if (entry.read_tag != (linear & page_mask) || !m_watched_writable[index].test(slot_of(linear)))
+    TlbEntry const& entry = m_cpu.tlb[index][tlb_slot(linear)];
+    if (entry.read_tag != (linear & page_mask) || !m_watched_writable[index].test(tlb_slot(linear)))
         return false;
     u64 const physical = m_cpu.wires.memory->address_at(m_runs.offset_in_ram(entry)).value();
     if (!m_cache.watched(physical))
@@ -135,7 +132,7 @@ void Mmu::forget_writable(u8 const* host)
 
 Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
 {
-    TlbEntry const& entry = m_cpu.tlb[index][slot_of(linear)];
+    TlbEntry const& entry = m_cpu.tlb[index][tlb_slot(linear)];
     u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
     if (access != Access::fetch && tag == (linear & page_mask)) {
         // SAFETY: the tables hold only what fill() put there: RAM of this page.
@@ -420,7 +417,7 @@ Outcome Mmu::fetch_page(u64 linear, u64& physical, u64& guard)
 {
     TlbIndex const index = mode::tlb(m_cpu.mode);
     // SMAP's exemption is about data: code is fetched with the supervisor's rights either way.
-    u64& word = m_cpu.code_tlb[index][code_slot_of(linear)];
+    u64& word = m_cpu.code_tlb[index][code_tlb_slot(linear)];
     if (word >> 28 == (linear >> 12 & (bit(36) - 1)) && word != ~u64 { 0 }) {
         guard = word;
         physical = (word & (bit(28) - 1)) << 12;
@@ -436,8 +433,8 @@ Outcome Mmu::fetch_page(u64 linear, u64& physical, u64& guard)
     if (word != ~u64 { 0 })
         clear_jumps(index); // nobody watches over jumps into the page that goes
     word = guard;
-    m_code_is_global[index][code_slot_of(linear)] = translation.global;
-    (translation.global ? m_code_filled_global : m_code_filled)[index].add(code_slot_of(linear));
+    m_code_is_global[index][code_tlb_slot(linear)] = translation.global;
+    (translation.global ? m_code_filled_global : m_code_filled)[index].add(code_tlb_slot(linear));
     note_page_size(linear, translation);
     return Outcome::next;
 }
@@ -449,10 +446,10 @@ void Mmu::remember_jump(u64 rip, u64 entry)
     TlbIndex const index = mode::tlb(m_cpu.mode);
     JumpCache& table = m_cpu.jump_cache[index];
     u64 const linear = m_cpu.code64() ? rip : (m_cpu.segment(x86::Segment::cs).base + rip) & 0xffffffff;
-    if (m_cpu.code_tlb[index][code_slot_of(linear)] >> 28 != (linear >> 12 & (bit(36) - 1)))
+    if (m_cpu.code_tlb[index][code_tlb_slot(linear)] >> 28 != (linear >> 12 & (bit(36) - 1)))
         return;
     table.insert(rip, entry);
-    (m_code_is_global[index][code_slot_of(linear)] ? m_jumps_filled_global : m_jumps_filled)[index].add(JumpCache::slot(rip));
+    (m_code_is_global[index][code_tlb_slot(linear)] ? m_jumps_filled_global : m_jumps_filled)[index].add(JumpCache::slot(rip));
 }
 
 void Mmu::clear_jumps(TlbIndex index)
@@ -583,10 +580,10 @@ void Mmu::flush_range(u64 first, u64 size)
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         for (unsigned n = 0; n < slots; ++n) {
             u64 const here = first + n * u64 { 0x1000 };
-            TlbEntry& entry = m_cpu.tlb[i][slot_of(here)];
+            TlbEntry& entry = m_cpu.tlb[i][tlb_slot(here)];
             if ((entry.read_tag & mask) == first || (entry.write_tag & mask) == first)
                 entry.read_tag = entry.write_tag = ~u64 { 0 };
-            u64& word = m_cpu.code_tlb[i][code_slot_of(here)];
+            u64& word = m_cpu.code_tlb[i][code_tlb_slot(here)];
             if (word != ~u64 { 0 } && ((word >> 28 << 12) & mask & (bit(48) - 1)) == (first & (bit(48) - 1))) {
                 word = ~u64 { 0 };
                 clear_jumps(static_cast<TlbIndex>(i));

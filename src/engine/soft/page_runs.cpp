@@ -10,20 +10,13 @@
 
 namespace anyhyve::soft {
 
-static constexpr u64 page_mask = ~u64 { 0xfff };
-
-static unsigned slot_of(u64 linear)
-{
-    return static_cast<unsigned>(linear >> 12) & (tlb_entries - 1);
-}
-
 // --- neighbours ---
 
 // The pages around one, up to the first that does not belong to them: all of a run may be written, or none.
 class PageRuns::Search {
 public:
     Search(PageRuns& runs, Cpu& cpu, u64 page, TlbIndex index)
-        : m_runs(runs), m_cpu(cpu), m_index(index), m_page(page), m_writable(cpu.tlb[index][slot_of(page)].write_tag == page)
+        : m_runs(runs), m_cpu(cpu), m_index(index), m_page(page), m_writable(cpu.tlb[index][tlb_slot(page)].write_tag == page)
     {
     }
     // The frames go into m_runs.m_frames, by page of the window.
@@ -46,7 +39,7 @@ private:
 
 bool PageRuns::Search::take(u64 page)
 {
-    TlbEntry const& entry = m_cpu.tlb[m_index][slot_of(page)];
+    TlbEntry const& entry = m_cpu.tlb[m_index][tlb_slot(page)];
     u64 offset = 0;
     if (entry.read_tag == page) {
         if ((entry.write_tag == page) != m_writable)
@@ -96,7 +89,7 @@ std::span<u32 const> PageRuns::frames_of(Run const& run) const
 bool PageRuns::extend(u64 linear, TlbIndex index)
 {
     u64 const page = linear & page_mask;
-    TlbEntry const& here = m_cpu.tlb[index][slot_of(page)];
+    TlbEntry const& here = m_cpu.tlb[index][tlb_slot(page)];
     if (here.read_tag != page)
         return false;
     if (m_run_count == most_runs || m_run_pages > most_pages) {
@@ -134,7 +127,7 @@ void PageRuns::make(Run const& run)
     m_run_pages += run.pages;
     for (unsigned i = 0; i < run.pages; ++i) {
         u64 const page = run.first + i * u64 { 0x1000 };
-        TlbEntry& entry = m_cpu.tlb[run.index][slot_of(page)];
+        TlbEntry& entry = m_cpu.tlb[run.index][tlb_slot(page)];
         if (entry.read_tag != page)
             continue;
         entry.addend = run.addend;
@@ -151,7 +144,7 @@ void PageRuns::drop()
     for (; m_run_count != 0; --m_run_count) {
         Run const& run = m_runs[m_run_count - 1];
         for (unsigned i = 0; i < run.pages; ++i) {
-            TlbEntry& entry = m_cpu.tlb[run.index][slot_of(run.first + i * u64 { 0x1000 })];
+            TlbEntry& entry = m_cpu.tlb[run.index][tlb_slot(run.first + i * u64 { 0x1000 })];
             if (entry.read_tag == ~u64 { 0 })
                 continue;
             entry.run = entry.read_tag;

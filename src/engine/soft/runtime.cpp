@@ -374,7 +374,7 @@ void link_edge(Cpu& cpu, Edge& edge, Block& block, u64 guard)
     if (save)
         emit_save_flags(a, scratch_a);
     TlbIndex const index = mode::tlb(block.mode);
-    unsigned const slot = static_cast<unsigned>(edge.target >> 12) & (code_tlb_entries - 1);
+    unsigned const slot = code_tlb_slot(edge.target);
     a.mov_imm(scratch_b, guard);
     a.gs_arithmetic(Arithmetic::cmp, true, scratch_b, code_tlb_offset(index) + slot * 8);
     JumpSite const moved = a.jump_forward(Condition::not_equal);

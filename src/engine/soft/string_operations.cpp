@@ -66,9 +66,9 @@ void move_block(StringInstruction const& string, u8* to, u8 const* from, u64 cou
 // The host's view of a page that plain accesses may use, as translated code finds it: no walk, no checks left to do.
 u8* cached_page(Cpu const& cpu, u64 linear, Access access)
 {
-    TlbEntry const& entry = cpu.tlb[mode::tlb(cpu.mode)][(linear / page_size) & (tlb_entries - 1)];
+    TlbEntry const& entry = cpu.tlb[mode::tlb(cpu.mode)][tlb_slot(linear)];
     u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
-    if (tag != (linear & ~(page_size - 1)))
+    if (tag != (linear & page_mask))
         return nullptr;
     // SAFETY: the tables hold only what Mmu::fill() put there: RAM of this page.
     return reinterpret_cast<u8*>(linear + entry.addend);

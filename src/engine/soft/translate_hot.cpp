@@ -9,7 +9,6 @@ namespace anyhyve::soft {
 
 using x86::Segment;
 
-static constexpr u64 page_mask = ~u64 { 0xfff };
 // Which of RunSlot::end an access of so many bytes needs, and what that takes from the run's length.
 static constexpr unsigned size_classes[] = { 8, 64, 256 };
 static unsigned size_class(u16 size)

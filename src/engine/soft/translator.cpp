@@ -282,7 +282,7 @@ bool Translator::starts_in_memory() const
 void Translator::emit_tail_guard()
 {
     u64 const next_page = (m_linear & ~u64 { 0xfff }) + 0x1000;
-    unsigned const slot = static_cast<unsigned>(next_page >> 12) & (code_tlb_entries - 1);
+    unsigned const slot = code_tlb_slot(next_page);
     m_asm.mov_imm(m_plan.b, Mmu::code_guard(next_page, m_block->second_physical));
     m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.b, code_tlb_offset(m_tlb) + slot * 8);
     m_late[m_late_count++] = { .kind = Late::Kind::tail, .from = m_asm.jump_forward(Condition::not_equal) };

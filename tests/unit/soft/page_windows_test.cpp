@@ -58,9 +58,9 @@ protected:
     bool extend(u64 number) { return mmu->runs().extend(linear + number * page, tlb_supervisor); }
     Slot slot(u64 number) const
     {
-        TlbEntry const& entry = cpu.tlb[tlb_supervisor][(linear >> 12) % tlb_entries + number];
+        TlbEntry const& entry = cpu.tlb[tlb_supervisor][tlb_slot(linear + number * page)];
         EXPECT_EQ(entry.read_tag, linear + number * page);
-        return { entry.run & ~u64 { 0xfff }, (entry.run & 0xfff) + 1, entry.addend };
+        return { entry.run & page_mask, (entry.run & 0xfff) + 1, entry.addend };
     }
     void refuse_to_map() { ASSERT_EQ(fcntl(m_ram.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0); }
 
