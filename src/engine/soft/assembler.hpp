@@ -13,6 +13,7 @@ namespace anyhyve::soft {
 using HostRegister = u8; // 0..15, as x86::GeneralRegister numbers them
 
 enum class Condition : u8 { overflow, not_overflow, below, above_or_equal, equal, not_equal, below_or_equal, above, sign, not_sign, parity, not_parity, less, greater_or_equal, less_or_equal, greater };
+constexpr Condition inverse(Condition condition) { return static_cast<Condition>(static_cast<u8>(condition) ^ 1); }
 // The /n of opcode groups 80-83 and the xx000xxx opcodes.
 enum class Arithmetic : u8 { add, or_, adc, sbb, and_, sub, xor_, cmp };
 
@@ -276,6 +277,18 @@ public:
         unsigned const at = static_cast<unsigned>((reinterpret_cast<std::uintptr_t>(m_position) + lead) & 63);
         if (at > 60)
             nop(64 - at);
+    }
+
+    // Jumps that can be pointed elsewhere while others run them.
+    JumpSite aligned_jump()
+    {
+        align_displacement(1);
+        return jump_forward();
+    }
+    JumpSite aligned_jump(Condition condition)
+    {
+        align_displacement(2);
+        return jump_forward(condition);
     }
 
     void push(HostRegister reg) { rex(false, 0, 0, reg); byte(0x50 + (reg & 7)); }

@@ -15,6 +15,7 @@ struct Edge {
     u8* stub = nullptr;             // writable view
     bool flags_in_memory = false;
     bool same_page = false;         // the target lies in the page of the block: no guard needed
+    bool may_go_on = false;         // hot code that is translated together with `from`, once it is hot as well (hot_paths.cpp)
     Block* from = nullptr;
     Block* to = nullptr;            // linked to
     Edge* next_incoming = nullptr;  // list of to->incoming
@@ -25,7 +26,8 @@ struct Block {
     u64 rip = 0;
     u64 physical = 0;
     ModeBits mode = 0;
-    u32 guest_size = 0;
+    u32 guest_size = 0;         // bytes from there on; hot code may go on elsewhere in the page
+    u64 lines = 0;              // of its page, that it was translated from (CodeCache::lines_of)
     u8* entry_host = nullptr;   // executable view; arithmetic flags in the host's RFLAGS
     u8* entry_memory = nullptr; // flags in cpu.arithmetic_flags
     u8* code_begin = nullptr;   // executable view
@@ -47,7 +49,7 @@ struct Block {
 // A copied instruction at which the host may raise an exception of the guest's (#DE, #MF, #XM, alignment #GP).
 struct TrapPoint {
     u32 host_begin, host_end; // offsets from code_begin
-    u16 guest_offset;         // from block->rip
+    i16 guest_offset;         // from block->rip
     u8 length;
     bool flags_in_memory;
     u16 in_memory; // guest registers whose values are there, bit n = register n: R13-R15, but for hot code

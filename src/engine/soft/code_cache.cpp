@@ -220,7 +220,7 @@ bool CodeCache::invalidate_page(u64 physical, u64 lines)
     bool any = false;
     for (Block *block = info.blocks, *next; block; block = next) {
         next = block->next_in_page;
-        if (lines_of(block->physical, block->guest_size) & lines) {
+        if (block->lines & lines) {
             drop_changed(*block);
             any = true;
         }
@@ -251,7 +251,7 @@ void CodeCache::recompute_lines(u64 physical)
     PageInfo& info = *page(physical);
     u64 lines = 0;
     for (Block* block = info.blocks; block; block = block->next_in_page)
-        lines |= lines_of(block->physical, block->guest_size);
+        lines |= block->lines;
     for (Block* block = info.tails; block; block = block->next_in_second_page)
         lines |= lines_of(block->second_physical & ~u64 { 0xfff }, (block->physical & 0xfff) + block->guest_size - 0x1000);
     __atomic_store_n(&info.lines, lines, __ATOMIC_SEQ_CST);
@@ -276,6 +276,16 @@ void CodeCache::kill(Block& block)
 void CodeCache::make_hot(Block& block)
 {
     m_hot.set(hot_bit(block.physical, block.rip, block.mode));
+    // Hot code that leads here shall be translated anew, to go on with it.
+    for (bool any = true; any;) {
+        any = false;
+        for (Edge* edge = block.incoming; edge && !any; edge = edge->next_incoming) {
+            if (edge->may_go_on && edge->from->hot && edge->from->valid && edge->from != &block) {
+                kill(*edge->from);
+                any = true;
+            }
+        }
+    }
     kill(block);
     ++m_statistics.blocks_hot;
 }

@@ -49,6 +49,8 @@ public:
     void remove_cpu(Cpu&);
 
     Block* find(u64 physical, u64 rip, ModeBits) const;
+    // The lines of one page that these bytes lie in, a bit each.
+    static u64 lines_of(u64 physical, u64 size);
     // The block becomes visible.
     void insert(Block&);
     // Marks the lines as translated before their bytes are read: a store that comes later finds the mark, one that came earlier is read.
@@ -143,7 +145,6 @@ private:
 
     CodeCache(GuestMemory& memory, Profiler* profiler) : m_memory(memory), m_profiler(profiler) {}
     Result<void> map();
-    static u64 lines_of(u64 physical, u64 size);
     static u64 lines(PageInfo const& info) { return __atomic_load_n(&info.lines, __ATOMIC_RELAXED); }
     static bool line_watched(PageInfo const& info) { return __atomic_load_n(&info.line_watched, __ATOMIC_SEQ_CST); }
     bool tell_line_watchers_in_page(u8 const* from, u8 const* to);

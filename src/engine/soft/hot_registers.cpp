@@ -36,7 +36,8 @@ static u16 pinned_registers(x86::Instruction const& insn)
 bool Translator::loops_to_itself() const
 {
     Step const& last = m_steps[m_step_count - 1];
-    return last.insn.info->operation == Operation::jump_conditional && mask_rip(rip_behind(last) + last.insn.immediate) == m_rip && !starts_in_memory();
+    auto const operation = last.insn.info->operation;
+    return (operation == Operation::jump_conditional || operation == Operation::jump_relative) && mask_rip(rip_behind(last) + last.insn.immediate) == m_rip && !starts_in_memory();
 }
 
 // R13-R15 change places with registers that the block hardly uses. Going in and out costs a move for each, but for a block that loops to itself.

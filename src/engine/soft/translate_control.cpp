@@ -16,7 +16,7 @@ static u64 truncate_target(x86::Instruction const& insn, u64 target)
 
 // --- ways out ---
 
-void Translator::emit_edge(u64 target, bool conditional, Condition condition)
+Edge* Translator::make_edge(u64 target)
 {
     auto* const edge = m_cache.make<Edge>();
     ASSERT(edge, "the cache had room for a block");
@@ -24,17 +24,39 @@ void Translator::emit_edge(u64 target, bool conditional, Condition condition)
     edge->from = m_block;
     edge->flags_in_memory = m_flags_in == FlagsIn::memory;
     edge->same_page = (target & ~u64 { 0xfff }) == (m_rip & ~u64 { 0xfff }) && ((m_rip - m_linear) & 0xfff) == 0;
-    m_asm.align_displacement(conditional ? 2 : 1);
-    JumpSite const from = conditional ? m_asm.jump_forward(condition) : m_asm.jump_forward();
+    return edge;
+}
+
+// `from`: its displacement lies in one cache line.
+void Translator::emit_edge(Edge* edge, JumpSite from)
+{
     edge->displacement = from.displacement;
     m_late[m_late_count++] = { .kind = Late::Kind::edge, .from = from, .edge = edge };
 }
 
+Edge* Translator::emit_edge(u64 target)
+{
+    Edge* const edge = make_edge(target);
+    emit_edge(edge, m_asm.aligned_jump());
+    return edge;
+}
+
 void Translator::emit_jump_relative(Step const& step)
 {
+    u64 const target = truncate_target(step.insn, rip_behind(step) + step.insn.immediate);
     count(Counter::jump);
-    leave_plan();
-    emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate), false);
+    if (!is_last(step))
+        return; // the next step is what it jumps to
+    settle_stack_pointer();
+    if (m_hot && m_loop_head && target == m_rip) {
+        if (m_live_in != 0)
+            need_host_flags();
+        Assembler::patch(m_asm.jump_forward(), m_loop_head);
+        m_plan = {};
+    } else {
+        leave_plan();
+        emit_edge(target)->may_go_on = true;
+    }
     m_ended = true;
 }
 
@@ -45,14 +67,19 @@ void Translator::emit_jump_conditional(Step const& step)
     need_host_flags();
     settle_stack_pointer();
     count(Counter::conditional);
+    if (!is_last(step))
+        return step.goes_elsewhere ? emit_side_exit(inverse(condition), rip_behind(step)) : emit_side_exit(condition, target);
     bool const within = m_hot && m_loop_head && target == m_rip;
     if (within)
         Assembler::patch(m_asm.jump_forward(condition), m_loop_head);
     leave_plan();
-    if (!within)
-        emit_edge(target, true, condition);
+    if (!within) {
+        Edge* const edge = make_edge(target);
+        edge->may_go_on = true;
+        emit_edge(edge, m_asm.aligned_jump(condition));
+    }
     count(Counter::not_taken);
-    emit_edge(rip_behind(step), false);
+    emit_edge(rip_behind(step))->may_go_on = true;
     m_ended = true;
 }
 
@@ -84,11 +111,11 @@ void Translator::emit_loop(Step const& step)
     u8* const short_displacement = m_asm.position();
     m_asm.byte(0);
     restore();
-    emit_edge(rip_behind(step), false);
+    emit_edge(rip_behind(step));
     if (!m_asm.overflowed())
         *short_displacement = static_cast<u8>(m_asm.position() - (short_displacement + 1));
     restore();
-    emit_edge(target, false);
+    emit_edge(target);
     m_ended = true;
 }
 
@@ -255,7 +282,7 @@ void Translator::emit_call_relative(Step const& step)
     count(Counter::call);
     settle_stack_pointer();
     leave_plan();
-    emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate), false);
+    emit_edge(truncate_target(step.insn, rip_behind(step) + step.insn.immediate));
     m_ended = true;
 }
 

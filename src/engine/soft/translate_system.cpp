@@ -30,7 +30,7 @@ void Translator::emit_user_access(Step const& step, bool permitted)
         m_asm.gs_arithmetic_imm32(Arithmetic::and_, rflags_offset(), ~static_cast<u32>(x86::rflags::ac));
     TlbIndex const table = permitted ? tlb_supervisor_user_access : tlb_supervisor;
     m_asm.gs_store_imm32(mode_offset(), (m_mode & ~mode::tlb_mask) | static_cast<ModeBits>(table) << mode::tlb_shift);
-    emit_edge(rip_behind(step), false);
+    emit_edge(rip_behind(step));
     m_ended = true;
 }
 

@@ -75,14 +75,15 @@ Outcome Translator::decode_block()
 {
     m_step_count = 0;
     m_marked_up_to = 0;
-    u64 offset = 0;
     unsigned const most = m_mode & mode::single_step ? 1 : most_instructions;
     bool shadow = false; // the instruction before is STI
-    u64 const page_left = 0x1000 - (m_physical & 0xfff);
+    i64 offset = 0;
+    i64 const page_left = static_cast<i64>(0x1000 - (m_physical & 0xfff));
+    bool straight = true;
     while (m_step_count < most && offset < page_left) {
         Step& step = m_steps[m_step_count];
         bool straddles = false;
-        auto const outcome = decode_one(offset, step.insn, straddles);
+        auto const outcome = decode_one(static_cast<u64>(offset), step.insn, straddles);
         if (outcome != Outcome::next) {
             // A fault belongs to its own instruction: only when that is the block's first.
             if (m_step_count == 0)
@@ -91,18 +92,25 @@ Outcome Translator::decode_block()
         }
         if (straddles && m_step_count != 0)
             break; // gets a block of its own
-        step.offset = static_cast<u16>(offset);
+        step.offset = static_cast<i16>(offset);
+        step.goes_elsewhere = false;
         ++m_step_count;
         offset += step.insn.length;
+        if (straight)
+            m_block->guest_size = static_cast<u32>(offset);
         if (straddles) {
             m_block->crosses_page = true;
             break;
         }
-        if (has(step.insn, ends_block) || shadow)
+        if (shadow || (has(step.insn, ends_block) && !goes_on(step, offset)))
             break;
         shadow = step.insn.info->operation == Operation::sti;
+        if (step.goes_elsewhere) {
+            straight = false;
+            m_marked_up_to = 0;
+        }
     }
-    m_block->guest_size = static_cast<u32>(offset);
+    m_block->lines = lines_translated();
     return Outcome::next;
 }
 
@@ -141,8 +149,9 @@ bool Translator::may_rewrite_block(Step const& step) const
     if (!is64() && !(m_mode & mode::flat))
         return true; // wherever the segment lies
     u64 const address = static_cast<u64>(insn.displacement) + (insn.rip_relative ? rip_behind(step) : 0);
-    u64 const distance = mask_rip(address - m_linear);
-    return distance < m_block->guest_size || mask_rip(m_linear - address) < x86::memory_operand_size(insn);
+    u64 const begin = m_hot ? m_linear & ~u64 { 0xfff } : m_linear; // hot code may go on anywhere in its page
+    u64 const size = m_hot ? 0x1000 : m_block->guest_size;
+    return mask_rip(address - begin) < size || mask_rip(begin - address) < x86::memory_operand_size(insn);
 }
 
 void Translator::find_liveness()
@@ -150,7 +159,8 @@ void Translator::find_liveness()
     u16 live = x86::arithmetic_flags;
     for (unsigned i = m_step_count; i-- > 0;) {
         Step& step = m_steps[i];
-        if (may_rewrite_block(step))
+        bool const leaves = step.insn.info->operation == Operation::jump_conditional && !is_last(step);
+        if (leaves || may_rewrite_block(step))
             live = x86::arithmetic_flags;
         step.live_after = live;
         live = static_cast<u16>((live & ~flags_killed(step.insn)) | flags_read(step.insn));
@@ -164,7 +174,7 @@ bool Translator::begins_with_clobber() const
     for (unsigned i = 0; i < m_step_count; ++i) {
         auto const& insn = m_steps[i].insn;
         auto const operation = insn.info->operation;
-        if (operation == Operation::nop || operation == Operation::lea)
+        if (operation == Operation::nop || operation == Operation::lea || (operation == Operation::jump_relative && m_steps[i].goes_elsewhere))
             continue;
         if (insn.has_memory && insn.info->memory != x86::MemoryAccess::none && operation != Operation::jump_conditional)
             return true;
@@ -213,22 +223,23 @@ bool Translator::polls() const
 {
     if (m_mode & mode::single_step)
         return false;
-    auto const& insn = m_steps[m_step_count - 1].insn;
-    u64 const behind = m_rip + m_steps[m_step_count - 1].offset + insn.length;
-    switch (insn.info->operation) {
-    case Operation::jump_conditional:
-    case Operation::jump_relative:
-    case Operation::call_relative:
-    case Operation::loop:
-    case Operation::jump_cx_zero:
-        return mask_rip(behind + insn.immediate) <= m_rip || m_rip > mask_rip(behind);
-    case Operation::jump_indirect:
-    case Operation::call_indirect:
-    case Operation::return_near:
-        return true;
-    default:
-        return false;
-    }
+    return std::any_of(m_steps, m_steps + m_step_count, [this](Step const& step) {
+        auto const& insn = step.insn;
+        switch (insn.info->operation) {
+        case Operation::jump_conditional:
+        case Operation::jump_relative:
+        case Operation::call_relative:
+        case Operation::loop:
+        case Operation::jump_cx_zero:
+            return mask_rip(rip_behind(step) + insn.immediate) <= rip_of(step) || m_rip > rip_behind(step);
+        case Operation::jump_indirect:
+        case Operation::call_indirect:
+        case Operation::return_near:
+            return true;
+        default:
+            return false;
+        }
+    });
 }
 
 void Translator::emit_entry()
@@ -348,6 +359,8 @@ static bool keeps_addend(x86::Instruction const& insn)
     case Operation::push:
     case Operation::push_immediate:
     case Operation::pop:
+    case Operation::jump_conditional:
+    case Operation::jump_relative:
     case Operation::call_relative:
     case Operation::return_near:
         return true;
@@ -443,7 +456,7 @@ void Translator::emit_steps(unsigned first)
         emit_poll_behind(last);
     count(Counter::fall_through);
     leave_plan();
-    emit_edge(rip_behind(last), false);
+    emit_edge(rip_behind(last));
 }
 
 void Translator::emit_block()
@@ -497,6 +510,10 @@ void Translator::emit_late(Late const& late)
         late.edge->stub = m_asm.position();
         m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(late.edge)); // SAFETY: as above
         return jump_to_thunk(late.edge->flags_in_memory ? m_thunks.link_memory : m_thunks.link_host);
+    case Late::Kind::exit:
+        m_plan = late.plan;
+        leave_plan();
+        return emit_edge(late.edge, m_asm.aligned_jump());
     case Late::Kind::poll:
         m_plan = late.plan;
         if (late.flags_in == FlagsIn::host)
@@ -565,9 +582,9 @@ Outcome Translator::translate(u64 physical, ModeBits mode, Block*& block)
     m_stack_pending = 0;
     m_loop_head = nullptr;
     std::fill(std::begin(m_needs_copy), std::end(m_needs_copy), false);
+    m_hot = m_block->hot = can_be_hot(mode) && m_cache.is_hot(physical, m_rip, mode);
     STEP(decode_block());
     find_liveness();
-    m_hot = m_block->hot = can_be_hot(mode) && m_cache.is_hot(physical, m_rip, mode);
     choose_plan();
     find_groups();
     emit_block();

@@ -36,7 +36,8 @@ private:
     struct Late;
     struct Step {
         x86::Instruction insn;
-        u16 offset;        // from the block's start
+        i16 offset;        // from the block's start
+        bool goes_elsewhere; // a jump that the next step is the target of
         u16 live_after;    // arithmetic flags that something after it may read
         i8 group;          // of hot code: which group its first memory operand belongs to; -1: none
     };
@@ -55,6 +56,7 @@ private:
     void emit_poll_keeping_flags();
     bool starts_in_memory() const;
     void emit_step(Step const&);
+    bool is_last(Step const& step) const { return &step == &m_steps[m_step_count - 1]; }
     bool polls() const;
     bool begins_with_clobber() const;
     void emit_poll_behind(Step const&);
@@ -95,6 +97,12 @@ private:
     void probe_look_aside(MemoryOperand const&, AccessSite*);
     void probe_stack_page(MemoryOperand const&, AccessSite*);
     void emit_stack_miss(MemoryOperand const&, AccessSite*);
+
+    // hot_paths.cpp: which way hot code goes on
+    bool goes_on(Step&, i64& offset) const;
+    bool is_hot_at(i64 offset) const;
+    u64 lines_translated() const;
+    void emit_side_exit(Condition, u64 target);
 
     // translate_hot.cpp: code where time is spent. Its accesses remember a page each, and those to neighbouring addresses share one check.
     struct Group {
@@ -187,7 +195,9 @@ private:
     void emit_read_target(Step const&); // -> address register
     Reference emit_stack_access(i32 displacement, unsigned width, Access, bool ends_instruction = true);
     void emit_indirect_tail(Step const&, i32 stack_adjustment); // target in r14
-    void emit_edge(u64 target, bool conditional, Condition condition = Condition::overflow);
+    Edge* make_edge(u64 target);
+    Edge* emit_edge(u64 target);
+    void emit_edge(Edge*, JumpSite from);
 
     // When a profile is made: generated code counts. Flags stay; the first scratch register does not.
     void count(Counter counter)
@@ -210,7 +220,7 @@ private:
 
     // Code that is needed rarely goes behind the block.
     struct Late {
-        enum class Kind : u8 { access, edge, poll, tail, copy, stack, refill, leave };
+        enum class Kind : u8 { access, edge, exit, poll, tail, copy, stack, refill, leave };
         Kind kind;
         JumpSite from;
         AccessSite* site = nullptr;

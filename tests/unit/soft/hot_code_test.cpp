@@ -108,5 +108,37 @@ TEST_F(HotCode, SeesItsCodeRewritten)
     expect_hot();
 }
 
+// Jumps forwards and backwards, taken or not, with flags that are used where they lead.
+TEST_F(HotCode, GoesOnBehindJumps)
+{
+    auto s = m.long_mode();
+    s.gpr[rcx] = many;
+    s.gpr[rdx] = 0;
+    s.gpr[rdi] = many / 2;
+    // jmp L; B: adc rdx,0; sub rcx,1; jne L; hlt; ud2; L: add r13,1; test r13b,7; jne A; add r14,3; A: cmp r13,rdi; jmp B
+    auto const e = m.run(s, { 0xeb, 0x0d, 0x48, 0x83, 0xd2, 0, 0x48, 0x83, 0xe9, 1, 0x75, 3, 0xf4, 0x0f, 0x0b, 0x49, 0x83, 0xc5, 1, 0x41, 0xf6, 0xc5, 7, 0x75, 4, 0x49, 0x83, 0xc6, 3,
+        0x49, 0x39, 0xfd, 0xeb, 0xe0 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[r13], many);
+    EXPECT_EQ(e.gpr[r14], 3 * (many / 8));
+    EXPECT_EQ(e.gpr[rdx], many / 2 - 1);
+    expect_hot();
+}
+
+// What lies behind a jump, and was translated together with what lies before, is rewritten.
+TEST_F(HotCode, SeesCodeBehindItsJumpsRewritten)
+{
+    auto s = m.long_mode();
+    s.gpr[rcx] = many;
+    s.gpr[rdx] = 0;
+    s.gpr[rbx] = GuestMachine::code + 5; // ADC's immediate
+    s.gpr[rsi] = many / 2;
+    // jmp L; B: adc rdx,0; sub rcx,1; jne L; hlt; ud2; L: cmp rcx,rsi; jne N; mov byte [rbx],5; N: xor eax,eax; jmp B
+    auto const e = m.run(s, { 0xeb, 0x0d, 0x48, 0x83, 0xd2, 0, 0x48, 0x83, 0xe9, 1, 0x75, 3, 0xf4, 0x0f, 0x0b, 0x48, 0x39, 0xf1, 0x75, 3, 0xc6, 0x03, 5, 0x31, 0xc0, 0xeb, 0xe7 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rdx], 5 * (many / 2));
+    expect_hot();
+}
+
 } // namespace
 } // namespace anyhyve::soft::testing

@@ -1,0 +1,58 @@
+// Which way hot code goes on behind a jump. Blocks end at jumps; but where the code that follows is hot as well, or the code that is jumped to, and lies in
+// the same page, both are translated together: checks and registers are shared, and nothing is asked twice.
+#include <algorithm>
+
+#include "engine/soft/mode.hpp"
+#include "engine/soft/translator.hpp"
+
+namespace anyhyve::soft {
+
+using x86::Operation;
+
+// Not yet part of the block, hot, and in its page? `offset`: from the block's start.
+bool Translator::is_hot_at(i64 offset) const
+{
+    i64 const in_page = static_cast<i64>(m_physical & 0xfff) + offset;
+    if (in_page < 0 || in_page >= 0x1000)
+        return false;
+    bool const is_new = std::none_of(m_steps, m_steps + m_step_count, [&](Step const& step) { return step.offset == offset; });
+    return is_new && m_cache.is_hot(m_physical + static_cast<u64>(offset), m_rip + static_cast<u64>(offset), m_mode);
+}
+
+// A jump has been decoded, `offset` is behind it. True: translate on, from there or from elsewhere.
+bool Translator::goes_on(Step& step, i64& offset) const
+{
+    auto const operation = step.insn.info->operation;
+    bool const conditional = operation == Operation::jump_conditional;
+    if (!m_hot || !is64() || m_step_count == most_instructions || (!conditional && operation != Operation::jump_relative))
+        return false;
+    i64 const target = offset + static_cast<i64>(step.insn.immediate);
+    if (target == 0)
+        return false; // a loop of its own
+    if (conditional && is_hot_at(offset))
+        return true;
+    if (!is_hot_at(target))
+        return false;
+    step.goes_elsewhere = true;
+    offset = target;
+    return true;
+}
+
+// A conditional jump in the midst of the block. Where it leads, the usual registers are wanted.
+void Translator::emit_side_exit(Condition condition, u64 target)
+{
+    Edge* const edge = make_edge(target);
+    if (m_plan.usual())
+        return emit_edge(edge, m_asm.aligned_jump(condition));
+    m_late[m_late_count++] = { .kind = Late::Kind::exit, .from = m_asm.jump_forward(condition), .edge = edge, .flags_in = m_flags_in, .plan = m_plan };
+}
+
+u64 Translator::lines_translated() const
+{
+    u64 lines = 0;
+    for (unsigned i = 0; i < m_step_count; ++i)
+        lines |= CodeCache::lines_of(m_physical + static_cast<u64>(i64 { m_steps[i].offset }), m_steps[i].insn.length);
+    return lines;
+}
+
+} // namespace anyhyve::soft
