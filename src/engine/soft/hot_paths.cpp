@@ -9,17 +9,23 @@ namespace anyhyve::soft {
 
 using x86::Operation;
 
-// Not yet part of the block, hot, and in its page? `offset`: from the block's start.
-bool Translator::is_hot_at(i64 offset) const
+// Whether the block may go on `offset` bytes from its start: in its page, with code that is not part of it yet.
+bool Translator::may_go_on_at(i64 offset) const
 {
     i64 const in_page = static_cast<i64>(m_physical & 0xfff) + offset;
-    if (in_page < 0 || in_page >= 0x1000)
-        return false;
-    bool const is_new = std::none_of(m_steps, m_steps + m_step_count, [&](Step const& step) { return step.offset == offset; });
-    return is_new && m_cache.is_hot(m_physical + static_cast<u64>(offset), m_rip + static_cast<u64>(offset), m_mode);
+    return in_page >= 0 && in_page < 0x1000 && std::none_of(m_steps, m_steps + m_step_count, [&](Step const& step) { return step.offset == offset; });
 }
 
-// A jump has been decoded, `offset` is behind it. True: translate on, from there or from elsewhere.
+Translator::Heard Translator::heard_of(i64 offset) const
+{
+    if (!may_go_on_at(offset))
+        return Heard::nothing;
+    u64 const physical = m_physical + static_cast<u64>(offset), rip = m_rip + static_cast<u64>(offset);
+    return m_cache.is_hot(physical, rip, m_mode) ? Heard::hot : m_cache.find(physical, rip, m_mode) ? Heard::has_run : Heard::nothing;
+}
+
+// A jump has been decoded, `offset` is behind it. True: translate on, from there or from elsewhere. What an unconditional jump leads to runs as often
+// as the block. Of the two ways that a conditional one may go, the hot one is taken, or else the only one that has ever been.
 bool Translator::goes_on(Step& step, i64& offset) const
 {
     auto const operation = step.insn.info->operation;
@@ -29,9 +35,13 @@ bool Translator::goes_on(Step& step, i64& offset) const
     i64 const target = offset + static_cast<i64>(step.insn.immediate);
     if (target == 0)
         return false; // a loop of its own
-    if (conditional && is_hot_at(offset))
-        return true;
-    if (!is_hot_at(target))
+    if (conditional) {
+        Heard const behind = heard_of(offset), there = heard_of(target);
+        if (behind == Heard::hot || behind > there)
+            return true;
+        if (behind == there)
+            return false;
+    } else if (!may_go_on_at(target))
         return false;
     step.goes_elsewhere = true;
     offset = target;

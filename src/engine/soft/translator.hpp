@@ -100,7 +100,9 @@ private:
 
     // hot_paths.cpp: which way hot code goes on
     bool goes_on(Step&, i64& offset) const;
-    bool is_hot_at(i64 offset) const;
+    enum class Heard : u8 { nothing, has_run, hot };
+    bool may_go_on_at(i64 offset) const;
+    Heard heard_of(i64 offset) const; // of the code there
     u64 lines_translated() const;
     void emit_side_exit(Condition, u64 target);
 
