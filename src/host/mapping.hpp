@@ -31,6 +31,11 @@ public:
     {
         return create(-1, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, place, "memory");
     }
+    // Addresses without memory, for the owner to map over. `object` names what they are for.
+    static Result<Mapping> reserve(u64 size, std::string const& object, Place place = Place::anywhere)
+    {
+        return create(-1, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, place, object);
+    }
 
     // Puts memory that is in use, and aligned to huge pages in address and size, into huge pages of the host, whatever its settings say
     // (Linux 6.1). False, and nothing changed, where it has none to give. Takes a fraction of a millisecond each.
@@ -71,7 +76,7 @@ private:
         Mapping room;
         void* wanted = nullptr;
         if (place == Place::huge_page) {
-            room = TRY(create(-1, size + huge_page_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, Place::anywhere, object));
+            room = TRY(reserve(size + huge_page_size, object));
             // SAFETY: an address as a number, only to align it.
             wanted = room.m_start + (-reinterpret_cast<u64>(room.m_start) & (huge_page_size - 1));
             flags |= MAP_FIXED;

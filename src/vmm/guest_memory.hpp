@@ -8,6 +8,8 @@
 #include <string>
 
 #include "base/result.hpp"
+#include "host/fd.hpp"
+#include "host/mapping.hpp"
 #include "vmm/address.hpp"
 #include "vmm/huge_regions.hpp"
 
@@ -30,7 +32,6 @@ public:
     static Result<std::unique_ptr<GuestMemory>> map_file(int file, u64 size, std::string const& name);
     // Private anonymous memory: for tests.
     static Result<std::unique_ptr<GuestMemory>> create_anonymous(u64 size);
-    ~GuestMemory();
     GuestMemory(GuestMemory const&) = delete;
     GuestMemory& operator=(GuestMemory const&) = delete;
 
@@ -82,16 +83,15 @@ public:
     HugeRegions& huge_regions() { return m_huge_regions; }
 
 private:
-    GuestMemory(u8* reservation, u64 reservation_size, u8* base, u64 size, int file);
+    GuestMemory(host::Mapping reservation, u64 size, host::Fd file);
     u8* high_range(Gpa address, u64 length) const;
     void clear_range(Gpa address, u64 length);
 
-    u8* m_reservation;
-    u64 m_reservation_size;
-    u8* m_base;
-    u64 m_size;
-    u64 m_low_size;
-    int const m_file; // a descriptor of our own; -1: anonymous memory
+    host::Mapping const m_reservation;
+    u8* const m_base;
+    u64 const m_size;
+    u64 const m_low_size;
+    host::Fd const m_file; // a descriptor of our own; none: anonymous memory
     std::atomic<MemoryWatcher*> m_watcher { nullptr };
     HugeRegions m_huge_regions;
 };

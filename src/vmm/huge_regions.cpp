@@ -8,6 +8,8 @@ namespace anyhyve {
 // A host without huge pages to give is not asked for each region.
 static constexpr int s_patience = 8;
 
+static_assert(HugeRegions::region_size == host::Mapping::huge_page_size);
+
 HugeRegions::HugeRegions(u8* base, u64 size)
     : m_base(base)
     , m_regions(size >> region_shift)
