@@ -12,6 +12,7 @@
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/profiler.hpp"
 #include "engine/soft/sleep.hpp"
+#include "host/fd.hpp"
 
 namespace anyhyve::soft {
 
@@ -24,25 +25,16 @@ Result<std::unique_ptr<CodeCache>> CodeCache::create(GuestMemory& memory, Profil
 
 Result<void> CodeCache::map()
 {
-    int const file = memfd_create("anyhyve-code", MFD_CLOEXEC);
-    if (file < 0)
-        return Error::from_errno(errno, "code cache");
-    if (ftruncate(file, code_size) != 0) {
-        close(file);
-        return Error::from_errno(errno, "code cache");
-    }
     using host::Mapping;
-    auto writable = Mapping::of_file(file, code_size, Mapping::Access::read_write, Mapping::Sharing::shared, "code cache", Mapping::Place::huge_page);
-    auto executable = Mapping::of_file(file, code_size, Mapping::Access::read_execute, Mapping::Sharing::shared, "code cache (is executable memory forbidden here?)", Mapping::Place::huge_page);
-    close(file);
-    m_writable_code = TRY(std::move(writable));
-    m_executable_code = TRY(std::move(executable));
-    m_writable = m_code_next = m_code_floor = m_writable_code.data();
-    m_executable_delta = m_executable_code.data() - m_writable;
+    host::Fd const file(memfd_create("anyhyve-code", MFD_CLOEXEC));
+    if (!file.valid() || ftruncate(file.get(), code_size) != 0)
+        return Error::from_errno(errno, "code cache");
+    m_writable = TRY(Mapping::of_file(file.get(), code_size, Mapping::Access::read_write, Mapping::Sharing::shared, "code cache", Mapping::Place::huge_page));
+    m_executable = TRY(Mapping::of_file(file.get(), code_size, Mapping::Access::read_execute, Mapping::Sharing::shared, "code cache (is executable memory forbidden here?)", Mapping::Place::huge_page));
+    m_code_next = m_code_floor = m_writable.data();
 
     m_records = TRY(Mapping::anonymous(record_size, Mapping::Place::below_2gib));
-    m_page_count = m_memory.size() / GuestMemory::page_size;
-    m_page_memory = TRY(Mapping::anonymous(m_page_count * sizeof(PageInfo)));
+    m_page_memory = TRY(Mapping::anonymous(m_memory.size() / GuestMemory::page_size * sizeof(PageInfo)));
     // SAFETY: zero-filled anonymous memory is a valid array of PageInfo with all members zero.
     m_pages = reinterpret_cast<PageInfo*>(m_page_memory.data());
     m_hash.resize(hash_size);
@@ -388,7 +380,7 @@ void CodeCache::unlink(Edge& edge)
 
 u8* CodeCache::code_space(u64 wanted)
 {
-    if (m_code_next + wanted > m_writable + code_size)
+    if (m_code_next + wanted > m_writable.data() + code_size)
         return nullptr;
     return m_code_next;
 }
@@ -396,12 +388,12 @@ u8* CodeCache::code_space(u64 wanted)
 void CodeCache::commit_code(u8* end)
 {
     // The host's huge pages, one by one as they come into use.
-    u64 const used = align_up(static_cast<u64>(end - m_writable), host::Mapping::huge_page_size);
+    u64 const used = align_up(static_cast<u64>(end - m_writable.data()), host::Mapping::huge_page_size);
     if (used > m_huge_code && used <= code_size) {
-        static_cast<void>(host::Mapping::make_huge(m_writable + m_huge_code, used - m_huge_code));
+        static_cast<void>(host::Mapping::make_huge(m_writable.data() + m_huge_code, used - m_huge_code));
         m_huge_code = used;
     }
-    m_code_next = std::min(m_writable + align_up(static_cast<u64>(end - m_writable), 16), m_writable + code_size);
+    m_code_next = std::min(m_writable.data() + align_up(static_cast<u64>(end - m_writable.data()), 16), m_writable.data() + code_size);
 }
 
 bool CodeCache::contains(u8 const* code) const
@@ -429,7 +421,7 @@ void* CodeCache::allocate(u64 size, u64 alignment)
 
 bool CodeCache::has_room() const
 {
-    return record_size - m_record_next > 256 * KiB && m_code_next + 128 * KiB < m_writable + code_size;
+    return record_size - m_record_next > 256 * KiB && m_code_next + 128 * KiB < m_writable.data() + code_size;
 }
 
 void CodeCache::drop_everything()

@@ -110,8 +110,8 @@ public:
     // Space for the next block; nullptr when the cache must be dropped first.
     u8* code_space(u64 wanted);
     void commit_code(u8* end);
-    u8* executable(u8* writable) const { return writable + m_executable_delta; }
-    u8* writable(u8* executable) const { return executable - m_executable_delta; }
+    u8* executable(u8* writable) const { return m_executable.data() + (writable - m_writable.data()); }
+    u8* writable(u8* executable) const { return m_writable.data() + (executable - m_executable.data()); }
     bool contains(u8 const* executable) const;
     // The block whose code holds this executable address.
     Block* block_at(u8 const* executable) const;
@@ -131,8 +131,8 @@ public:
     CacheStatistics& statistics() { return m_statistics; }
     u64 code_used() const { return static_cast<u64>(m_code_next - m_code_floor); }
     u64 records_used() const { return m_record_next; }
-    u8 const* code_start() const { return m_writable + m_executable_delta; } // of the executable view, as is
-    u8 const* code_end() const { return m_code_next + m_executable_delta; }
+    u8 const* code_start() const { return m_executable.data(); } // of the executable view, as is
+    u8 const* code_end() const { return executable(m_code_next); }
     std::vector<Cpu*> const& cpus() const { return m_cpus; }
     Profiler* profiler() const { return m_profiler; }
 
@@ -167,15 +167,13 @@ private:
     CacheLock m_lock;
     std::atomic<bool> m_standstill { false };
     std::vector<Cpu*> m_cpus;
-    host::Mapping m_writable_code, m_executable_code, m_records, m_page_memory;
-    u8* m_writable = nullptr;
-    std::ptrdiff_t m_executable_delta = 0;
+    host::Mapping m_writable, m_executable; // the code, twice
+    host::Mapping m_records, m_page_memory;
     u8* m_code_next = nullptr;
     u8* m_code_floor = nullptr;
     u64 m_huge_code = 0; // bytes of the code that lie in huge pages, if the host has them
     u64 m_record_next = 0;
     PageInfo* m_pages = nullptr; // one per page of RAM, sparse, in m_page_memory
-    u64 m_page_count = 0;
     std::vector<Block*> m_hash;
     std::vector<Block*> m_by_code; // in the order of their code
     Heat m_heat = Heat::by_samples;
