@@ -57,12 +57,4 @@ void Translator::emit_side_exit(Condition condition, u64 target)
     m_late[m_late_count++] = { .kind = Late::Kind::exit, .from = m_asm.jump_forward(condition), .edge = edge, .flags_in = m_flags_in, .plan = m_plan };
 }
 
-u64 Translator::lines_translated() const
-{
-    u64 lines = 0;
-    for (unsigned i = 0; i < m_step_count; ++i)
-        lines |= CodeCache::lines_of(m_physical + static_cast<u64>(i64 { m_steps[i].offset }), m_steps[i].insn.length);
-    return lines;
-}
-
 } // namespace anyhyve::soft

@@ -6,12 +6,6 @@ namespace anyhyve::soft {
 
 using x86::Segment;
 
-u16 Translator::live_before(Step const& step)
-{
-    auto const& info = *step.insn.info;
-    return static_cast<u16>((step.live_after & ~info.flags_written) | info.flags_read);
-}
-
 // r14 = base + index * scale + displacement, truncated to the address size. Flags stay; r15 may be used.
 void Translator::emit_effective_address(x86::Instruction const& insn, i64 extra_displacement)
 {

@@ -1,9 +1,8 @@
-// The frame of a block's translation: decoding, liveness, entry, and the code behind the block.
+// The frame of a block's translation: entry, instructions by kind, and the code behind the block.
 #include "engine/soft/translator.hpp"
 
 #include <algorithm>
 
-#include "base/bits.hpp"
 #include "engine/soft/cpuid.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/operations.hpp"
@@ -18,205 +17,6 @@ u64 Translator::mask_rip(u64 rip) const
 {
     return is64() ? rip : rip & 0xffffffff;
 }
-
-// --- decoding ---
-
-// UD0 and UD1 have no ModRM byte on AMD's processors, which do not fetch what other processors would take for one.
-static bool is_short_ud(x86::Instruction const& insn, unsigned available)
-{
-    bool const ud0_or_ud1 = insn.encoding == x86::Encoding::legacy && insn.map == x86::OpcodeMap::map_0f && (insn.opcode == 0xff || insn.opcode == 0xb9);
-    return ud0_or_ud1 && insn.opcode_offset < available && cpu_vendor() == Vendor::amd;
-}
-
-Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddles)
-{
-    u64 const in_page = (m_physical & 0xfff) + offset;
-    GuestMemory const& memory = *m_cpu.wires.memory;
-    u8 bytes[15] = {};
-    unsigned available = static_cast<unsigned>(std::min<u64>(15, 0x1000 - in_page));
-    u8 const* const here = memory.range(Gpa((m_physical & ~u64 { 0xfff }) + in_page), available);
-    if (in_page + available > m_marked_up_to) { // before the bytes are read
-        m_cache.watch(m_cpu, (m_physical & ~u64 { 0xfff }) + in_page, available);
-        m_marked_up_to = align_up(in_page + available, CodeCache::line_size);
-    }
-    straddles = false;
-    if (here)
-        std::copy_n(here, available, bytes);
-    else
-        m_cpu.mmu->read_device((m_physical & ~u64 { 0xfff }) + in_page, bytes, available);
-    auto status = x86::decode(bytes, available, m_code_size, insn);
-    if (status == x86::DecodeStatus::need_more && is_short_ud(insn, available)) {
-        constexpr u8 ud2[] = { 0x0f, 0x0b };
-        status = x86::decode(ud2, sizeof ud2, m_code_size, insn);
-        insn.length = static_cast<u8>(available);
-    }
-    if (status == x86::DecodeStatus::need_more) {
-        u64 physical = 0, guard = 0;
-        u64 const next_page = ((m_linear & ~u64 { 0xfff }) + 0x1000) & m_cpu.mmu->linear_mask();
-        STEP(m_cpu.mmu->fetch_page(next_page, physical, guard));
-        m_cache.watch(m_cpu, physical, 15);
-        u8 const* const rest = memory.range(Gpa(physical), 15);
-        if (rest)
-            std::copy_n(rest, 15 - available, bytes + available);
-        else
-            m_cpu.mmu->read_device(physical, bytes + available, 15 - available);
-        status = x86::decode(bytes, 15, m_code_size, insn);
-        straddles = true;
-        m_block->second_physical = physical;
-    }
-    if (status != x86::DecodeStatus::ok)
-        return raise_gp(m_cpu);
-    if (!is64() && m_rip + offset + insn.length - 1 > m_cpu.segment(x86::Segment::cs).limit)
-        return raise_gp(m_cpu);
-    return Outcome::next;
-}
-
-Outcome Translator::decode_block()
-{
-    m_step_count = 0;
-    m_marked_up_to = 0;
-    unsigned const most = m_mode & mode::single_step ? 1 : most_instructions;
-    bool shadow = false; // the instruction before is STI
-    i64 offset = 0;
-    i64 const page_left = static_cast<i64>(0x1000 - (m_physical & 0xfff));
-    bool straight = true;
-    while (m_step_count < most && offset < page_left) {
-        Step& step = m_steps[m_step_count];
-        bool straddles = false;
-        auto const outcome = decode_one(static_cast<u64>(offset), step.insn, straddles);
-        if (outcome != Outcome::next) {
-            // A fault belongs to its own instruction: only when that is the block's first.
-            if (m_step_count == 0)
-                return outcome;
-            break;
-        }
-        if (straddles && m_step_count != 0)
-            break; // gets a block of its own
-        step.offset = static_cast<i16>(offset);
-        step.goes_elsewhere = false;
-        ++m_step_count;
-        offset += step.insn.length;
-        if (straight)
-            m_block->guest_size = static_cast<u32>(offset);
-        if (straddles) {
-            m_block->crosses_page = true;
-            break;
-        }
-        if (shadow || (has(step.insn, ends_block) && !goes_on(step, offset)))
-            break;
-        shadow = step.insn.info->operation == Operation::sti;
-        if (step.goes_elsewhere) {
-            straight = false;
-            m_marked_up_to = 0;
-        }
-    }
-    m_block->lines = lines_translated();
-    return Outcome::next;
-}
-
-// --- flags ---
-
-static u16 flags_read(x86::Instruction const& insn)
-{
-    return has(insn, flags_by_row) ? insn.info->flags_read : x86::arithmetic_flags;
-}
-
-static u16 flags_killed(x86::Instruction const& insn)
-{
-    return has(insn, host_flags) ? insn.info->flags_written : 0;
-}
-
-// For stores through registers: where they go if the registers are what they are where the block begins, which is now. They may change on the
-// way, so what is near counts: code that writes near itself is rare enough.
-bool Translator::may_reach_block(u64 linear) const
-{
-    constexpr u64 near = 0x1000;
-    return mask_rip(linear - m_linear + near) < m_block->guest_size + 2 * near;
-}
-
-// A store within the block: what follows it may not be what was decoded, and read flags that the old code overwrites.
-bool Translator::may_rewrite_block(Step const& step) const
-{
-    auto const& insn = step.insn;
-    bool const pushes = insn.info->operation == Operation::push || insn.info->operation == Operation::push_immediate;
-    if (pushes && may_reach_block(m_cpu.gpr[x86::rsp] + m_cpu.segment(x86::Segment::ss).base))
-        return true;
-    bool const writes = insn.info->memory == x86::MemoryAccess::write || insn.info->memory == x86::MemoryAccess::read_write;
-    if (!insn.has_memory || !writes)
-        return false;
-    if (insn.base != 0xff || insn.index != 0xff || insn.segment == x86::Segment::fs || insn.segment == x86::Segment::gs)
-        return may_reach_block(m_cpu.mmu->effective_address(insn) + m_cpu.segment(insn.segment).base);
-    if (!is64() && !(m_mode & mode::flat))
-        return true; // wherever the segment lies
-    u64 const address = static_cast<u64>(insn.displacement) + (insn.rip_relative ? rip_behind(step) : 0);
-    u64 const begin = m_hot ? m_linear & ~u64 { 0xfff } : m_linear; // hot code may go on anywhere in its page
-    u64 const size = m_hot ? 0x1000 : m_block->guest_size;
-    return mask_rip(address - begin) < size || mask_rip(begin - address) < x86::memory_operand_size(insn);
-}
-
-void Translator::find_liveness()
-{
-    u16 live = x86::arithmetic_flags;
-    for (unsigned i = m_step_count; i-- > 0;) {
-        Step& step = m_steps[i];
-        bool const leaves = step.insn.info->operation == Operation::jump_conditional && !is_last(step);
-        if (leaves || may_rewrite_block(step))
-            live = x86::arithmetic_flags;
-        step.live_after = live;
-        live = static_cast<u16>((live & ~flags_killed(step.insn)) | flags_read(step.insn));
-    }
-    m_live_in = live;
-}
-
-// The first thing that happens to the flags is a look-up or a call of ours: better to enter with them in memory.
-bool Translator::begins_with_clobber() const
-{
-    for (unsigned i = 0; i < m_step_count; ++i) {
-        auto const& insn = m_steps[i].insn;
-        auto const operation = insn.info->operation;
-        if (operation == Operation::nop || operation == Operation::lea || (operation == Operation::jump_relative && m_steps[i].goes_elsewhere))
-            continue;
-        if (insn.has_memory && insn.info->memory != x86::MemoryAccess::none && operation != Operation::jump_conditional)
-            return true;
-        if (!has(insn, host_flags))
-            return operation != Operation::jump_conditional && operation != Operation::jump_relative && operation != Operation::loop && operation != Operation::jump_cx_zero;
-        if (insn.info->flags_read || insn.info->flags_written || insn.info->flags_maybe)
-            return false;
-    }
-    return false;
-}
-
-void Translator::clobber_flags(u16 live)
-{
-    if (m_flags_in == FlagsIn::host && live != 0) {
-        emit_save_flags(m_asm, m_plan.a);
-        m_flags_in = FlagsIn::memory;
-    }
-}
-
-void Translator::need_host_flags()
-{
-    if (m_flags_in == FlagsIn::memory) {
-        emit_restore_flags(m_asm, m_plan.a);
-        m_flags_in = FlagsIn::host;
-    }
-}
-
-// An instruction that reads flags, or leaves some of the live ones alone, needs them where the host can see them.
-void Translator::before(Step const& step)
-{
-    auto const& info = *step.insn.info;
-    u16 const touched = info.flags_read | info.flags_written | info.flags_maybe;
-    if (touched == 0 || m_flags_in == FlagsIn::host)
-        return;
-    u16 const kept = static_cast<u16>((step.live_after & ~info.flags_written) | info.flags_read);
-    if (kept != 0)
-        need_host_flags();
-    else
-        m_flags_in = FlagsIn::host;
-}
-
-// --- the block ---
 
 // Every loop of blocks has a jump backwards or an indirect one in it: those blocks look for events.
 bool Translator::polls() const
@@ -282,11 +82,6 @@ void Translator::emit_poll_keeping_flags()
     m_asm.jump_if_rcx_zero(5);
     m_late[m_late_count++] = { .kind = Late::Kind::poll, .from = m_asm.jump_forward(), .flags_in = FlagsIn::host, .plan = m_plan };
     m_asm.mov(x86::rcx, m_plan.a);
-}
-
-bool Translator::starts_in_memory() const
-{
-    return m_live_in != 0 && ((m_block->crosses_page && mode::linkable(m_mode)) || begins_with_clobber());
 }
 
 // A block whose last instruction ends in the next page runs only while that page lies where it was translated from.

@@ -36,29 +36,45 @@ private:
     struct Late;
     struct Step {
         x86::Instruction insn;
-        i16 offset;        // from the block's start
-        bool goes_elsewhere; // a jump that the next step is the target of
-        u16 live_after;    // arithmetic flags that something after it may read
-        i8 group;          // of hot code: which group its first memory operand belongs to; -1: none
+        i16 offset;          // from the block's start
+        bool goes_elsewhere; // a jump that leads to the next step
+        u16 live_after;      // arithmetic flags that something after it may read
+        i8 group;            // of hot code: which group its first memory operand belongs to; -1: none
     };
     using Emit = void (Translator::*)(Step const&);
 
-    // translator.cpp: the frame
+    // translate_decode.cpp: the block's instructions
     Outcome decode_block();
     Outcome decode_one(u64 offset, x86::Instruction&, bool& straddles);
-    bool allowed(x86::Instruction const&) const;
+    u64 lines_translated() const;
+
+    // hot_paths.cpp: which way hot code goes on
+    enum class Heard : u8 { nothing, has_run, hot };
+    bool goes_on(Step&, i64& offset) const;
+    bool may_go_on_at(i64 offset) const;
+    Heard heard_of(i64 offset) const; // of the code there
+    void emit_side_exit(Condition, u64 target);
+
+    // translate_flags.cpp: which flags matter, and where they are
+    void find_liveness();
     bool may_reach_block(u64 linear) const;
     bool may_rewrite_block(Step const&) const;
-    void find_liveness();
+    bool begins_with_clobber() const;
+    bool starts_in_memory() const;
+    static u16 live_before(Step const&);
+    void clobber_flags(u16 live);
+    void need_host_flags();
+    void before(Step const&); // puts the flags where the copied instruction needs them
+
+    // translator.cpp: the frame
+    bool allowed(x86::Instruction const&) const;
     void emit_block();
     void emit_entry();
     void emit_tail_guard();
     void emit_poll_keeping_flags();
-    bool starts_in_memory() const;
     void emit_step(Step const&);
     bool is_last(Step const& step) const { return &step == &m_steps[m_step_count - 1]; }
     bool polls() const;
-    bool begins_with_clobber() const;
     void emit_poll_behind(Step const&);
     void emit_late_code();
     void emit_late(Late const&);
@@ -83,7 +99,6 @@ private:
         AccessSite* site;
         HostMemory where;
     };
-    static u16 live_before(Step const&);
     void emit_effective_address(x86::Instruction const&, i64 extra_displacement = 0);
     void emit_stack_address(i32 displacement); // r14 = stack pointer + displacement, stack address size applied
     // The instruction's ModRM operand, looked up. Clobbers the scratch registers; saves live flags when it must.
@@ -97,14 +112,6 @@ private:
     void probe_look_aside(MemoryOperand const&, AccessSite*);
     void probe_stack_page(MemoryOperand const&, AccessSite*);
     void emit_stack_miss(MemoryOperand const&, AccessSite*);
-
-    // hot_paths.cpp: which way hot code goes on
-    bool goes_on(Step&, i64& offset) const;
-    enum class Heard : u8 { nothing, has_run, hot };
-    bool may_go_on_at(i64 offset) const;
-    Heard heard_of(i64 offset) const; // of the code there
-    u64 lines_translated() const;
-    void emit_side_exit(Condition, u64 target);
 
     // translate_hot.cpp: code where time is spent. Its accesses remember a page each, and those to neighbouring addresses share one check.
     struct Group {
@@ -207,11 +214,6 @@ private:
         if (m_cpu.profile)
             emit_count(m_asm, counter, m_plan.a);
     }
-
-    // flags
-    void clobber_flags(u16 live);
-    void need_host_flags();
-    void before(Step const&); // puts the flags where the copied instruction needs them
 
     u64 rip_of(Step const& step) const { return mask_rip(m_rip + step.offset); }
     u64 rip_behind(Step const& step) const { return mask_rip(m_rip + step.offset + step.insn.length); }

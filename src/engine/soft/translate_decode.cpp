@@ -1,0 +1,114 @@
+// Which instructions a block is made of: decoding, from marking the bytes as translated to where the block ends.
+#include <algorithm>
+
+#include "base/bits.hpp"
+#include "engine/soft/mode.hpp"
+#include "engine/soft/translator.hpp"
+#include "engine/soft/vendor.hpp"
+
+namespace anyhyve::soft {
+
+using x86::Operation;
+
+// UD0 and UD1 have no ModRM byte on AMD's processors, which do not fetch what other processors would take for one.
+static bool is_short_ud(x86::Instruction const& insn, unsigned available)
+{
+    bool const ud0_or_ud1 = insn.encoding == x86::Encoding::legacy && insn.map == x86::OpcodeMap::map_0f && (insn.opcode == 0xff || insn.opcode == 0xb9);
+    return ud0_or_ud1 && insn.opcode_offset < available && cpu_vendor() == Vendor::amd;
+}
+
+Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddles)
+{
+    u64 const in_page = (m_physical & 0xfff) + offset;
+    GuestMemory const& memory = *m_cpu.wires.memory;
+    u8 bytes[15] = {};
+    unsigned available = static_cast<unsigned>(std::min<u64>(15, 0x1000 - in_page));
+    u8 const* const here = memory.range(Gpa((m_physical & ~u64 { 0xfff }) + in_page), available);
+    if (in_page + available > m_marked_up_to) { // before the bytes are read
+        m_cache.watch(m_cpu, (m_physical & ~u64 { 0xfff }) + in_page, available);
+        m_marked_up_to = align_up(in_page + available, CodeCache::line_size);
+    }
+    straddles = false;
+    if (here)
+        std::copy_n(here, available, bytes);
+    else
+        m_cpu.mmu->read_device((m_physical & ~u64 { 0xfff }) + in_page, bytes, available);
+    auto status = x86::decode(bytes, available, m_code_size, insn);
+    if (status == x86::DecodeStatus::need_more && is_short_ud(insn, available)) {
+        constexpr u8 ud2[] = { 0x0f, 0x0b };
+        status = x86::decode(ud2, sizeof ud2, m_code_size, insn);
+        insn.length = static_cast<u8>(available);
+    }
+    if (status == x86::DecodeStatus::need_more) {
+        u64 physical = 0, guard = 0;
+        u64 const next_page = ((m_linear & ~u64 { 0xfff }) + 0x1000) & m_cpu.mmu->linear_mask();
+        STEP(m_cpu.mmu->fetch_page(next_page, physical, guard));
+        m_cache.watch(m_cpu, physical, 15);
+        u8 const* const rest = memory.range(Gpa(physical), 15);
+        if (rest)
+            std::copy_n(rest, 15 - available, bytes + available);
+        else
+            m_cpu.mmu->read_device(physical, bytes + available, 15 - available);
+        status = x86::decode(bytes, 15, m_code_size, insn);
+        straddles = true;
+        m_block->second_physical = physical;
+    }
+    if (status != x86::DecodeStatus::ok)
+        return raise_gp(m_cpu);
+    if (!is64() && m_rip + offset + insn.length - 1 > m_cpu.segment(x86::Segment::cs).limit)
+        return raise_gp(m_cpu);
+    return Outcome::next;
+}
+
+Outcome Translator::decode_block()
+{
+    m_step_count = 0;
+    m_marked_up_to = 0;
+    unsigned const most = m_mode & mode::single_step ? 1 : most_instructions;
+    bool shadow = false; // the instruction before is STI
+    i64 offset = 0;
+    i64 const page_left = static_cast<i64>(0x1000 - (m_physical & 0xfff));
+    bool straight = true;
+    while (m_step_count < most && offset < page_left) {
+        Step& step = m_steps[m_step_count];
+        bool straddles = false;
+        auto const outcome = decode_one(static_cast<u64>(offset), step.insn, straddles);
+        if (outcome != Outcome::next) {
+            // A fault belongs to its own instruction: only when that is the block's first.
+            if (m_step_count == 0)
+                return outcome;
+            break;
+        }
+        if (straddles && m_step_count != 0)
+            break; // gets a block of its own
+        step.offset = static_cast<i16>(offset);
+        step.goes_elsewhere = false;
+        ++m_step_count;
+        offset += step.insn.length;
+        if (straight)
+            m_block->guest_size = static_cast<u32>(offset);
+        if (straddles) {
+            m_block->crosses_page = true;
+            break;
+        }
+        if (shadow || (has(step.insn, ends_block) && !goes_on(step, offset)))
+            break;
+        shadow = step.insn.info->operation == Operation::sti;
+        if (step.goes_elsewhere) {
+            straight = false;
+            m_marked_up_to = 0;
+        }
+    }
+    m_block->lines = lines_translated();
+    return Outcome::next;
+}
+
+u64 Translator::lines_translated() const
+{
+    u64 lines = 0;
+    for (unsigned i = 0; i < m_step_count; ++i)
+        lines |= CodeCache::lines_of(m_physical + static_cast<u64>(i64 { m_steps[i].offset }), m_steps[i].insn.length);
+    return lines;
+}
+
+} // namespace anyhyve::soft
