@@ -27,6 +27,18 @@ inline void become_running(Cpu& cpu, CodeCache& cache, Presence meanwhile)
     }
 }
 
+// From outside: while one exists, this vCPU runs, and nobody else touches what it has of pages and code.
+class [[nodiscard]] RunningScope {
+public:
+    RunningScope(Cpu& cpu, CodeCache& cache) : m_cpu(cpu) { become_running(cpu, cache, Presence::outside); }
+    ~RunningScope() { m_cpu.presence.store(static_cast<u8>(Presence::outside), std::memory_order_seq_cst); }
+    RunningScope(RunningScope const&) = delete;
+    RunningScope& operator=(RunningScope const&) = delete;
+
+private:
+    Cpu& m_cpu;
+};
+
 // Between blocks: stands still when another vCPU wants it.
 inline void stand_if_wanted(Cpu& cpu, CodeCache& cache)
 {

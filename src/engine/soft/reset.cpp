@@ -1,7 +1,7 @@
-// INIT and the start-up IPI. Spec: Intel SDM vol. 3A table 9-1 (state after INIT), 8.4.4 (SIPI).
+// INIT and the start-up IPI, both taken outside of generated code, while the guest's vector state is in cpu.xsave. Spec: Intel SDM vol. 3A table 9-1 (state after INIT), 8.4.4 (SIPI).
+#include "engine/soft/activity.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/operations.hpp"
-#include "engine/soft/vector_state.hpp"
 
 namespace anyhyve::soft {
 
@@ -28,16 +28,15 @@ void reset_by_init(Cpu& cpu)
     cpu.cpl = 0;
     cpu.interrupt_shadow = cpu.nmi_blocked = cpu.halted = false;
     cpu.monitor = {};
-    {
-        VectorStateGuard guard(cpu);
-        cpu.wires.interrupts->reset_by_init();
-    }
+    cpu.wires.interrupts->reset_by_init();
+    RunningScope const running(cpu, cpu.mmu->cache());
     cpu.mmu->flush_all();
     cpu.mmu->update_mode();
 }
 
 void start_by_sipi(Cpu& cpu, u8 vector)
 {
+    RunningScope const running(cpu, cpu.mmu->cache());
     auto& cs = cpu.segment(x86::Segment::cs);
     cs.selector = static_cast<u16>(vector << 8);
     cs.base = u64 { vector } << 12;

@@ -514,14 +514,13 @@ u8* runtime_faulted(Cpu* cpu)
 
 void run_generated_code(Cpu& cpu)
 {
-    become_running(cpu, cpu.mmu->cache(), Presence::outside);
+    RunningScope const running(cpu, cpu.mmu->cache());
     load_vector_state(cpu);
     u8* const entry = dispatch(cpu);
     if (entry != cpu.thunks->leave)
         cpu.thunks->enter(&cpu, entry);
     save_vector_state(cpu);
     reset_vector_unit();
-    cpu.presence.store(static_cast<u8>(Presence::outside), std::memory_order_seq_cst);
 }
 
 } // namespace anyhyve::soft
