@@ -387,11 +387,12 @@ u8* CodeCache::code_space(u64 wanted)
 
 void CodeCache::commit_code(u8* end)
 {
-    // The host's huge pages, one by one as they come into use.
-    u64 const used = align_up(static_cast<u64>(end - m_writable.data()), host::Mapping::huge_page_size);
-    if (used > m_huge_code && used <= code_size) {
-        static_cast<void>(host::Mapping::make_huge(m_writable.data() + m_huge_code, used - m_huge_code));
-        m_huge_code = used;
+    // The host's huge pages, one by one as they come into use; a guest that stops after a few instructions needs none.
+    constexpr u64 worth_one = 256 * KiB;
+    static_assert(code_size % host::Mapping::huge_page_size == 0);
+    if (static_cast<u64>(end - m_writable.data()) >= m_huge_code + worth_one && m_huge_code < code_size) {
+        static_cast<void>(host::Mapping::make_huge(m_writable.data() + m_huge_code, host::Mapping::huge_page_size));
+        m_huge_code += host::Mapping::huge_page_size;
     }
     m_code_next = std::min(m_writable.data() + align_up(static_cast<u64>(end - m_writable.data()), 16), m_writable.data() + code_size);
 }
