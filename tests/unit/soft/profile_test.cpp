@@ -97,6 +97,7 @@ TEST(Profile, SaysWhyAccessesWereSlow)
 
 TEST(Profile, SamplesFindTheHotBlock)
 {
+    SKIP_WITHOUT_SAMPLES();
     GuestMachine m({ .profile = true });
     // mov ecx,200000000; L: imul rax,rbx; dec ecx; jnz L
     m.run(m.long_mode(), { 0xb9, 0, 0xc2, 0xeb, 0x0b, 0x48, 0x0f, 0xaf, 0xc3, 0xff, 0xc9, 0x75, 0xf8 });
