@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "base/tally.hpp"
 #include "engine/soft/block.hpp"
 #include "engine/soft/cache_lock.hpp"
 #include "host/mapping.hpp"
@@ -18,8 +19,8 @@ namespace anyhyve::soft {
 class Profiler;
 
 struct CacheStatistics {
-    u64 blocks_translated = 0, instructions_translated = 0, guest_bytes = 0, host_bytes = 0;
-    u64 blocks_invalidated = 0, edges_linked = 0, edges_unlinked = 0, flushes = 0, blocks_hot = 0, sites_straying = 0, sites_wandering = 0;
+    Tally blocks_translated, instructions_translated, guest_bytes, host_bytes;
+    Tally blocks_invalidated, edges_linked, edges_unlinked, flushes, blocks_hot, sites_straying, sites_wandering;
 };
 
 class CodeCache {

@@ -104,7 +104,7 @@ public:
     static u64 code_guard(u64 linear, u64 physical) { return (linear >> 12) << 28 | physical >> 12; }
 
     struct Statistics {
-        u64 tlb_misses = 0, page_walks = 0, device_reads = 0, device_writes = 0, flushes_all = 0, flushes_non_global = 0, flushes_page = 0, odd_operands = 0, code_writes = 0;
+        Tally page_walks, device_reads, device_writes, flushes_all, flushes_non_global, flushes_page, odd_operands, code_writes;
     };
     Statistics& statistics() { return m_statistics; }
 

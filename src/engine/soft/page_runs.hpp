@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "base/tally.hpp"
 #include "engine/soft/cpu.hpp"
 #include "host/mapping.hpp"
 
@@ -74,7 +75,7 @@ private:
     std::array<Window, window_count> m_windows {};
     unsigned m_next_window = 0;
     u32 m_used_windows = 0; // a bit each: slots may lead there
-    u64 m_pages_mapped = 0;
+    Tally m_pages_mapped;
     u64 m_allowance = 0;       // pages that may be mapped now
     u64 m_allowance_since = 0; // time stamp counter
 };

@@ -78,8 +78,8 @@ void report_block_ends(CodeCache const& cache, Profile& profile)
 
 void report_look_ups(CodeCache const& cache, bool detailed, Profile& profile)
 {
-    auto const sum = [&cache](u64 RuntimeStatistics::*member) { return total(cache, [member](Cpu const& cpu) { return cpu.statistics->*member; }); };
-    auto const mmu = [&cache](u64 Mmu::Statistics::*member) { return total(cache, [member](Cpu const& cpu) { return cpu.mmu->statistics().*member; }); };
+    auto const sum = [&cache](Tally RuntimeStatistics::*member) { return total(cache, [member](Cpu const& cpu) { return cpu.statistics->*member; }); };
+    auto const mmu = [&cache](Tally Mmu::Statistics::*member) { return total(cache, [member](Cpu const& cpu) { return cpu.mmu->statistics().*member; }); };
     ProfileSection section { "Look-ups and misses", {} };
     if (detailed) {
         section.rows.push_back({ "memory operands looked up in the look-aside table", counted(cache, Counter::look_up) });

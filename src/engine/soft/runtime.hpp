@@ -2,6 +2,7 @@
 // Each returns where to go on, an address of generated code. Compiled for general registers only.
 #pragma once
 
+#include "base/tally.hpp"
 #include "engine/soft/block.hpp"
 #include "engine/soft/cpu.hpp"
 
@@ -38,13 +39,13 @@ void run_generated_code(Cpu&);
 
 // Counters of one vCPU (shown by bhyvectl --get-stats).
 struct RuntimeStatistics {
-    u64 dispatches = 0, edge_links = 0, edge_guard_misses = 0, edges_given_up = 0, edge_misses = 0, jump_misses = 0, operations = 0, slow_accesses = 0, commits = 0, halts = 0, interrupts = 0, exceptions = 0, steps = 0, pause_yields = 0, halt_sleeps = 0;
+    Tally dispatches, edge_links, edge_guard_misses, edges_given_up, edge_misses, jump_misses, operations, slow_accesses, commits, halts, interrupts, exceptions, steps, pause_yields, halt_sleeps;
     // Slow accesses, by what became of them.
-    u64 slow_refills = 0, slow_crossings = 0, slow_devices = 0, slow_watched = 0, slow_masked = 0, slow_faults = 0, slow_segmented = 0;
-    u64 translation_ticks = 0, run_ticks = 0, halted_ticks = 0; // of the time-stamp counter
-    u64 running_since = 0;                                      // not 0: generated code runs, since then
-    std::array<u64, 256> interrupts_by_vector {};
-    std::array<u64, 32> exceptions_by_vector {};
+    Tally slow_refills, slow_crossings, slow_devices, slow_watched, slow_masked, slow_faults, slow_segmented;
+    Tally translation_ticks, run_ticks, halted_ticks; // of the time-stamp counter
+    Tally running_since;                                 // not 0: generated code runs, since then
+    std::array<Tally, 256> interrupts_by_vector {};
+    std::array<Tally, 32> exceptions_by_vector {};
 };
 
 } // namespace anyhyve::soft
