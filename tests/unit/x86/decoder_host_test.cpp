@@ -95,6 +95,7 @@ public:
         write_code(instruction, length);
         int const signal = sigsetjmp(escape, 1);
         if (signal == 0) {
+            clear_upper_state();
             // SAFETY: the code just written keeps the callee-saved registers and the stack.
             reinterpret_cast<void (*)()>(m_code)();
         }
@@ -111,6 +112,20 @@ private:
     static constexpr int signals[] = { SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP };
 
     static void* map(std::size_t pages, int protection) { return mmap(nullptr, pages * page, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }
+
+    // What FXRSTOR leaves as it was: upper halves of vector registers, registers 16 to 31, masks.
+    static void clear_upper_state()
+    {
+        constexpr u32 components = 0xe4; // AVX, mask registers, upper halves of ZMM0-15, ZMM16-31 (SDM vol. 1 13.1)
+        alignas(64) u8 image[576] = {};  // all of them in their initial state
+        if (!__builtin_cpu_supports("avx"))
+            return;
+        u32 const mxcsr = 0x1f80;
+        std::memcpy(image + 24, &mxcsr, 4);
+        u32 low = 0, high = 0;
+        asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+        asm volatile("xrstor %0" : : "m"(image), "a"(low & components), "d"(0));
+    }
 
     // x87 registers all 1.0, XMM registers with numbers that compare in every way.
     void prepare_fx_image()
