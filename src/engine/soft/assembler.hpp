@@ -79,6 +79,13 @@ public:
         modrm(3, static_cast<u8>(op), to);
         number(static_cast<u32>(value), small ? 1 : 4);
     }
+    void move_if(Condition condition, HostRegister to, HostRegister from)
+    {
+        rex(true, to, 0, from);
+        byte(0x0f);
+        byte(static_cast<u8>(0x40 | static_cast<u8>(condition)));
+        modrm(3, to, from);
+    }
     void shr(bool wide, HostRegister reg, u8 count) { rex(wide, 0, 0, reg); byte(0xc1); modrm(3, 5, reg); byte(count); }
     void shl(bool wide, HostRegister reg, u8 count) { rex(wide, 0, 0, reg); byte(0xc1); modrm(3, 4, reg); byte(count); }
     void sar(bool wide, HostRegister reg, u8 count) { rex(wide, 0, 0, reg); byte(0xc1); modrm(3, 7, reg); byte(count); }
@@ -197,6 +204,12 @@ public:
         byte(0x65);
         gs_tail(false, 0xc6, 0, offset, no_register);
         byte(value);
+    }
+    void gs_test_imm8(u32 offset, u8 bits)
+    {
+        byte(0x65);
+        gs_tail(false, 0xf6, 0, offset, no_register);
+        byte(bits);
     }
     // Compares 64 bits with a sign-extended number.
     void gs_compare_signed(u32 offset, i32 value)

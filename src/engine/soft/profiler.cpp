@@ -52,7 +52,7 @@ void Profiler::add_thunks(Thunks const& thunks, u8 const* begin, u8 const* end)
         { thunks.operation_host, Place::operation, "operation_host" }, { thunks.operation_memory, Place::operation, "operation_memory" },
         { thunks.link_host, Place::link, "link_host" }, { thunks.link_memory, Place::link, "link_memory" },
         { thunks.jump_miss, Place::jump, "jump_miss" }, { thunks.jump_from, Place::jump, "jump_from" },
-        { thunks.faulted, Place::fault, "faulted" },
+        { thunks.faulted, Place::fault, "faulted" }, { thunks.strings.begin(), Place::passages, "strings" },
     };
     std::sort(m_thunks.begin(), m_thunks.end(), [](ThunkPlace const& a, ThunkPlace const& b) { return a.begin < b.begin; });
     m_thunks_end = end;

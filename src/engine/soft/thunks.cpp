@@ -219,7 +219,6 @@ Thunks Generator::generate()
 
     ASSERT(!m_asm.overflowed(), "the thunks fit their page");
     m_cache.commit_code(m_asm.position());
-    m_cache.keep_code_so_far();
     return thunks;
 }
 
@@ -227,7 +226,10 @@ Thunks Generator::generate()
 
 Thunks Thunks::generate(CodeCache& cache)
 {
-    return Generator(cache).generate();
+    Thunks thunks = Generator(cache).generate();
+    thunks.strings = StringThunks::generate(cache, thunks.operation_memory);
+    cache.keep_code_so_far();
+    return thunks;
 }
 
 } // namespace anyhyve::soft

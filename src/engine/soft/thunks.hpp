@@ -3,7 +3,7 @@
 #pragma once
 
 #include "engine/soft/assembler.hpp"
-#include "engine/soft/code_cache.hpp"
+#include "engine/soft/string_thunks.hpp"
 
 namespace anyhyve::soft {
 
@@ -60,6 +60,7 @@ struct Thunks {
     u8* commit = nullptr;            // r15 = AccessSite*: the operand in the bounce buffer has its new value; keeps RFLAGS
     u8* operation_host = nullptr;    // r15 = OperationSite*
     u8* operation_memory = nullptr;
+    StringThunks strings;
     u8* link_host = nullptr;         // r15 = Edge*
     u8* link_memory = nullptr;
     u8* jump_miss = nullptr;         // r14 = target; flags in memory

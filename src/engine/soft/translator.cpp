@@ -206,8 +206,13 @@ void Translator::emit_step(Step const& step)
     }
 }
 
-// A call of a function of ours. `last`: nothing of the block follows.
 void Translator::emit_call(Step const& step, Execute execute, bool last)
+{
+    emit_call(step, execute, last, m_flags_in == FlagsIn::host ? m_thunks.operation_host : m_thunks.operation_memory);
+}
+
+// A call of a function of ours. `last`: nothing of the block follows.
+void Translator::emit_call(Step const& step, Execute execute, bool last, u8* thunk)
 {
     leave_plan();
     auto* const site = m_cache.make<OperationSite>();
@@ -220,14 +225,29 @@ void Translator::emit_call(Step const& step, Execute execute, bool last)
         count(Counter::operation);
     // SAFETY: a record's address, below 2 GiB, for generated code.
     m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(site));
-    jump_to_thunk(m_flags_in == FlagsIn::host ? m_thunks.operation_host : m_thunks.operation_memory);
+    jump_to_thunk(thunk);
     m_flags_in = FlagsIn::memory;
     site->resume = last ? nullptr : here();
+}
+
+// The passage that does the instruction, as far as nothing is odd; nullptr: the function alone does.
+u8* Translator::string_thunk(x86::Instruction const& insn) const
+{
+    bool const moves = insn.info->operation == Operation::string_move;
+    bool const segmented = moves && insn.segment_override != x86::Segment::none;
+    bool const odd = (m_mode & (mode::single_step | mode::alignment_check)) || insn.address_size != 8 || segmented;
+    if ((!moves && insn.info->operation != Operation::string_store) || insn.repeat == x86::RepeatPrefix::none || !is64() || odd)
+        return nullptr;
+    return m_thunks.strings.of(moves ? StringThunks::Kind::move : StringThunks::Kind::store, insn.operand_size, m_tlb);
 }
 
 void Translator::emit_operation(Step const& step)
 {
     Execute const execute = execute_function(step.insn.info->operation);
+    if (u8* const thunk = string_thunk(step.insn)) {
+        clobber_flags(x86::arithmetic_flags);
+        return emit_call(step, execute, false, thunk);
+    }
     bool const last = has(step.insn, ends_block) || step.insn.info->operation == Operation::sti || (m_mode & mode::single_step);
     emit_call(step, execute ? execute : execute_undefined, last);
     m_ended = last;

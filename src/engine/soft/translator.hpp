@@ -81,6 +81,7 @@ private:
     void emit_steps(unsigned first);
     bool spilled(u8 reg) const { return reg < 16 && (m_plan.in_memory >> reg & 1); }
     void emit_call(Step const&, Execute, bool last);
+    void emit_call(Step const&, Execute, bool last, u8* thunk);
     void emit_set_rip(u64 rip);
 
     // translate_memory.cpp: addresses, look-aside probes, slow ways
@@ -167,6 +168,7 @@ private:
     void emit_inc_dec_short(Step const&);
     void emit_lea(Step const&);
     void emit_operation(Step const&);
+    u8* string_thunk(x86::Instruction const&) const;
 
     // translate_system.cpp: system instructions that are worth their own code in ring 0
     bool emit_system(Step const&);
