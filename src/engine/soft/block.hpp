@@ -79,8 +79,11 @@ struct AccessSite {
 struct HotSite {
     Block* block = nullptr;
     u64 physical = 0;     // of the instruction
-    u8* resume = nullptr; // executable view; r14 = linear address
+    u8* resume = nullptr; // executable view, to look once more; r14 = linear address
+    u8* leave = nullptr;  // ... where the careful copy does what cannot be done here
     u16 slot = 0;
+    u16 size = 0;         // of the access, or of all that share its check
+    Access access = Access::read;
     bool constant = false; // so is the address: it never strays
 };
 

@@ -67,6 +67,11 @@ constexpr unsigned code_tlb_entries = 4096;
 // Where the tables have an address, if they have it.
 constexpr unsigned tlb_slot(u64 linear) { return static_cast<unsigned>(linear >> 12) & (tlb_entries - 1); }
 constexpr unsigned code_tlb_slot(u64 linear) { return static_cast<unsigned>(linear >> 12) & (code_tlb_entries - 1); }
+// And those of 2 MiB each (large_pages.hpp).
+constexpr u64 large_page_size = 2 * MiB;
+constexpr u64 large_page_mask = ~(large_page_size - 1);
+constexpr unsigned large_tlb_entries = 256;
+constexpr unsigned large_tlb_slot(u64 linear) { return static_cast<unsigned>(linear >> 21) & (large_tlb_entries - 1); }
 constexpr unsigned jump_cache_slots = 4096;
 
 // Where indirect jumps may go on without the dispatcher. What a table holds is right as long as it holds it: its blocks are all of `mode`, and
@@ -161,6 +166,8 @@ constexpr SiteClass run_classes[tlb_index_count][2] = { // by TlbIndex and SiteK
     { { 2528, 16 }, { 2544, 16 } },
 };
 constexpr unsigned run_slots = 512;
+constexpr bool is_run_slot(u16 slot) { return slot >= page_slots; }
+constexpr unsigned run_size_classes[] = { 8, 64, 256 }; // of RunSlot::end, in bytes
 constexpr unsigned site_slots = page_slots + run_slots;
 constexpr unsigned slots_per_mark = 64; // one byte says whether any of so many slots is in use
 
@@ -198,6 +205,7 @@ struct alignas(64) Cpu {
     std::array<u64, 6> segment_write_end {};
     std::array<std::array<u64, code_tlb_entries>, tlb_index_count> code_tlb {};
     std::array<std::array<TlbEntry, tlb_entries>, tlb_index_count> tlb {};
+    std::array<std::array<TlbEntry, large_tlb_entries>, tlb_index_count> large_tlb {};
     std::array<StackPage, tlb_index_count> stack_pages {};
     std::array<JumpCache, tlb_index_count> jump_cache {};
     std::array<SiteSlot, page_slots> sites {};

@@ -74,10 +74,32 @@ void Mmu::fill(u64 linear, TlbIndex index, Translation const& translation, u8* h
     m_watched_writable[index].set(tlb_slot(linear), watched && translation.dirty && translation.writable);
     if (translation.key != 0)
         note_key(index, tlb_slot(linear), translation);
+    m_large_pages.note(linear, index, translation);
     if (same)
         return;
     (translation.global ? m_filled_global : m_filled)[index].add(tlb_slot(linear));
     note_page_size(linear, translation);
+}
+
+// The table held another page in this one's place, but its large page is known. Such pages are in RAM, have no code in them that a store might
+// change, and no protection key but 0.
+bool Mmu::fill_from_large_page(u64 linear, Access access, TlbIndex index)
+{
+    TlbEntry const* const large = m_large_pages.find(linear, index, access);
+    if (!large || (m_cpu.mode & mode::alignment_check))
+        return false;
+    u64 const page = linear & page_mask;
+    u64 const offset = m_runs.offset_in_ram(*large) + (page - large->read_tag);
+    note_use(m_cpu.wires.memory->address_at(offset).value());
+    unsigned const slot = tlb_slot(linear);
+    bool const writable = large->write_tag == large->read_tag;
+    // SAFETY: only the number is kept; generated code adds it to addresses of this page alone.
+    m_cpu.tlb[index][slot] = { .read_tag = page, .write_tag = writable ? page : ~u64 { 0 }, .run = page, .addend = reinterpret_cast<std::uintptr_t>(m_cpu.wires.memory->host_base()) + offset - page };
+    m_keys[index][slot] = 0;
+    m_watched_writable[index].reset(slot);
+    m_prints[index][slot] = print_of(offset);
+    (m_large_pages.is_global(linear, index) ? m_filled_global : m_filled)[index].add(slot);
+    return true;
 }
 
 // What the guest uses much shall lie in huge pages of the host.
@@ -112,6 +134,7 @@ void Mmu::forget_writable(u8 const* host)
 {
     constexpr u64 ones = 0x0101'0101'0101'0101;
     forget_pages();
+    m_large_pages.forget_writable(static_cast<u64>(host - m_cpu.wires.memory->host_base()));
     // SAFETY: addresses to compare; nothing is accessed through them.
     u64 const address = reinterpret_cast<std::uintptr_t>(host);
     u64 const wanted = ones * print_of(static_cast<u64>(host - m_cpu.wires.memory->host_base()));
@@ -134,7 +157,7 @@ Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
 {
     TlbEntry const& entry = m_cpu.tlb[index][tlb_slot(linear)];
     u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
-    if (access != Access::fetch && tag == (linear & page_mask)) {
+    if (access != Access::fetch && (tag == (linear & page_mask) || fill_from_large_page(linear, access, index))) {
         // SAFETY: the tables hold only what fill() put there: RAM of this page.
         target.host = reinterpret_cast<u8*>(linear + entry.addend);
         target.watched = false;
@@ -154,6 +177,36 @@ Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
     if (page && access != Access::fetch)
         fill(linear, index, translation, page, target.watched);
     return Outcome::next;
+}
+
+// What the page tables say, where nothing but the time it takes shows that somebody looked: pages of RAM that the guest has used in this way before.
+bool Mmu::walk_quietly(u64 linear, Access access, TlbIndex index, Translation& translation)
+{
+    if (breakpoints_enabled(m_cpu) && watches_data_in(m_cpu, linear))
+        return false;
+    PendingFault const kept = m_cpu.fault;
+    bool const mapped = walk_pages(m_cpu, linear, Access::read, index, translation, false) == Outcome::next;
+    m_cpu.fault = kept;
+    // Keys are left to those who walk loudly.
+    bool const keyed = translation.key != 0 || m_cpu.key_rights[translation.pages].of(0) != 0;
+    bool const used = translation.accessed && (access != Access::write || (translation.writable && translation.dirty));
+    return mapped && used && !keyed && m_cpu.wires.memory->is_ram(Gpa(translation.physical));
+}
+
+bool Mmu::find_quietly(u64 linear, Access access, TlbIndex index)
+{
+    if (fill_from_large_page(linear, access, index))
+        return true;
+    Translation translation;
+    ++m_statistics.page_walks;
+    if (!walk_quietly(linear, access, index, translation))
+        return false;
+    bool const watched = m_cache.watched(translation.physical);
+    if (access == Access::write && watched)
+        return false;
+    note_use(translation.physical);
+    fill(linear, index, translation, m_cpu.wires.memory->range(Gpa(translation.physical), 0x1000), watched);
+    return true;
 }
 
 // #AC, of the accesses that the program itself makes (SDM vol. 3A 6.15, interrupt 17).
@@ -538,6 +591,7 @@ void Mmu::flush_non_global()
 {
     ++m_statistics.flushes_non_global;
     forget_pages();
+    m_large_pages.flush_non_global();
     if (!m_keyed_global)
         forget_keys();
     forget_local_jumps();
@@ -551,6 +605,7 @@ void Mmu::flush_all()
 {
     ++m_statistics.flushes_all;
     forget_pages();
+    m_large_pages.flush_all();
     forget_keys();
     clear_jumps();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
@@ -597,10 +652,14 @@ void Mmu::flush_page(u64 linear)
 {
     ++m_statistics.flushes_page;
     forget_pages();
+    auto const flush_large = [this, linear](u64 size) {
+        m_large_pages.flush_range(linear & ~(size - 1), size);
+        flush_range(linear & ~(size - 1), size);
+    };
     if (m_huge_regions & huge_region_bit(linear))
-        flush_range(linear & ~(GiB - 1), GiB);
+        flush_large(GiB);
     else if (m_large_regions & region_bit(linear))
-        flush_range(linear & ~(2 * MiB - 1), 2 * MiB);
+        flush_large(2 * MiB);
     else
         flush_range(linear & page_mask, 0x1000);
 }

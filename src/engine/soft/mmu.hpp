@@ -6,13 +6,14 @@
 
 #include "engine/soft/code_cache.hpp"
 #include "engine/soft/cpu.hpp"
+#include "engine/soft/large_pages.hpp"
 #include "engine/soft/page_runs.hpp"
 
 namespace anyhyve::soft {
 
 class Mmu {
 public:
-    Mmu(Cpu& cpu, CodeCache& cache) : m_cpu(cpu), m_cache(cache), m_runs(cpu) {}
+    Mmu(Cpu& cpu, CodeCache& cache) : m_cpu(cpu), m_cache(cache), m_large_pages(cpu, cache), m_runs(cpu) {}
 
     // Linear addresses; `size` up to 64 bytes (copy_in/copy_out: any, by pages). In 64-bit code the caller has checked that the address
     // is canonical (or uses *_segment below). A write that crosses a page checks both pages first: all or nothing.
@@ -71,6 +72,9 @@ public:
     Outcome resolve(u64 linear, Access, TlbIndex, Target&);
     TlbIndex tlb_for(Rights) const;
     u64 linear_mask() const { return m_cpu.long_mode() ? ~u64 { 0 } : 0xffffffff; }
+    // Without a fault, a device, or an accessed or dirty bit set: false when it takes any of these. The second one fills the look-aside table.
+    bool walk_quietly(u64 linear, Access, TlbIndex, struct Translation&);
+    bool find_quietly(u64 linear, Access, TlbIndex);
     // A load of one byte, for where that lies in guest RAM, whatever window the look-aside table leads to. nullptr: device memory.
     Outcome ram_pointer(u64 linear, u8*& host);
     // Device memory, through the bus, in pieces of 1, 2, 4 or 8 bytes, with the guest's vector state put away.
@@ -90,6 +94,7 @@ public:
     }
 
     PageRuns& runs() { return m_runs; }
+    LargePages& large_pages() { return m_large_pages; }
     // Drops what generated code remembers of pages beside the look-aside tables.
     void forget_pages()
     {
@@ -125,6 +130,7 @@ private:
     };
     void note_use(u64 physical);
     void fill(u64 linear, TlbIndex, struct Translation const&, u8* host, bool watched);
+    bool fill_from_large_page(u64 linear, Access, TlbIndex);
     void drop_keyed(KeyedPages, u32 withdrawn);
     void drop_unkeyed();
     void note_key(TlbIndex, unsigned slot, struct Translation const&);
@@ -148,6 +154,7 @@ private:
     std::array<std::array<u8, tlb_entries>, tlb_index_count> m_keys {}; // keyed_as(), by slot
     std::array<FillLog, tlb_index_count> m_keyed {}; // slots with protection keys but 0, and others that had one
     bool m_keyed_global = false;                     // some of them survive MOV to CR3
+    LargePages m_large_pages;
     PageRuns m_runs;
     // By slot: a hash of the RAM page that write_tag leads to, or once led to, so that forget_writable() need not look at the entries themselves.
     std::array<std::array<u8, tlb_entries>, tlb_index_count> m_prints {};

@@ -15,8 +15,8 @@ namespace anyhyve::soft {
 // The pages around one, up to the first that does not belong to them: all of a run may be written, or none.
 class PageRuns::Search {
 public:
-    Search(PageRuns& runs, Cpu& cpu, u64 page, TlbIndex index)
-        : m_runs(runs), m_cpu(cpu), m_index(index), m_page(page), m_writable(cpu.tlb[index][tlb_slot(page)].write_tag == page)
+    Search(PageRuns& runs, Cpu& cpu, u64 page, TlbIndex index, bool writable)
+        : m_runs(runs), m_cpu(cpu), m_index(index), m_page(page), m_writable(writable)
     {
     }
     // The frames go into m_runs.m_frames, by page of the window.
@@ -39,14 +39,10 @@ private:
 
 bool PageRuns::Search::take(u64 page)
 {
-    TlbEntry const& entry = m_cpu.tlb[m_index][tlb_slot(page)];
-    u64 offset = 0;
-    if (entry.read_tag == page) {
-        if ((entry.write_tag == page) != m_writable)
-            return false;
-        offset = m_runs.offset_in_ram(entry);
-    } else if (!walk(page, offset))
+    KnownPage known;
+    if (m_runs.is_known(page, m_index, known) ? known.writable != m_writable : !walk(page, known.offset))
         return false;
+    u64 const offset = known.offset;
     m_runs.m_frames[page_number(page)] = static_cast<u32>(offset >> 12);
     return offset >> 12 < not_mapped;
 }
@@ -54,17 +50,10 @@ bool PageRuns::Search::take(u64 page)
 // The table holds one page of those that share a slot. What the page tables say is as good, when the guest has used the page before.
 bool PageRuns::Search::walk(u64 page, u64& offset)
 {
-    if (++m_walks > most_walks || (breakpoints_enabled(m_cpu) && watches_data_in(m_cpu, page)))
-        return false;
-    PendingFault const kept = m_cpu.fault;
     Translation translation;
-    bool const mapped = walk_pages(m_cpu, page, Access::read, m_index, translation, false) == Outcome::next;
-    m_cpu.fault = kept;
-    Gpa const physical(translation.physical);
-    GuestMemory const& memory = *m_cpu.wires.memory;
-    if (!mapped || !translation.accessed || translation.key != 0 || !memory.is_ram(physical))
+    if (++m_walks > most_walks || !m_cpu.mmu->walk_quietly(page, Access::read, m_index, translation))
         return false;
-    offset = memory.offset_of(physical);
+    offset = m_cpu.wires.memory->offset_of(Gpa(translation.physical));
     return m_writable == (translation.writable && translation.dirty && !m_cpu.mmu->cache().watched(translation.physical));
 }
 
@@ -73,12 +62,12 @@ PageRuns::Run PageRuns::Search::find()
     u64 const from = m_page & ~(window_size - 1), to = from + window_size;
     u64 first = m_page, last = m_page;
     if (!take(m_page))
-        return { m_index, m_page, 0, 0 };
+        return { m_index, m_page, 0, 0, false };
     while (first != from && take(first - 0x1000))
         first -= 0x1000;
     while (last + 0x1000 != to && take(last + 0x1000))
         last += 0x1000;
-    return { m_index, first, static_cast<unsigned>((last - first) >> 12) + 1, 0 };
+    return { m_index, first, static_cast<unsigned>((last - first) >> 12) + 1, 0, m_writable };
 }
 
 std::span<u32 const> PageRuns::frames_of(Run const& run) const
@@ -86,11 +75,24 @@ std::span<u32 const> PageRuns::frames_of(Run const& run) const
     return std::span(m_frames).subspan(page_number(run.first), run.pages);
 }
 
+bool PageRuns::is_known(u64 page, TlbIndex index, KnownPage& known) const
+{
+    TlbEntry const& entry = m_cpu.tlb[index][tlb_slot(page)];
+    TlbEntry const* const large = m_cpu.mmu->large_pages().find(page, index, Access::read);
+    bool const here = entry.read_tag == page;
+    if (!here && !large)
+        return false;
+    known.offset = here ? offset_in_ram(entry) : offset_in_ram(*large) + (page - large->read_tag);
+    known.run_pages = static_cast<unsigned>((large ? large->run : entry.run) & ~page_mask) + 1;
+    known.writable = (here && entry.write_tag == page) || (large && large->write_tag == large->read_tag);
+    return true;
+}
+
 bool PageRuns::extend(u64 linear, TlbIndex index)
 {
     u64 const page = linear & page_mask;
-    TlbEntry const& here = m_cpu.tlb[index][tlb_slot(page)];
-    if (here.read_tag != page)
+    KnownPage here;
+    if (!is_known(page, index, here))
         return false;
     if (m_run_count == most_runs || m_run_pages > most_pages) {
         want_drop();
@@ -100,8 +102,8 @@ bool PageRuns::extend(u64 linear, TlbIndex index)
         return true;
     VectorStateGuard guard(m_cpu); // the C library's memory functions follow
     m_frames.resize(window_pages);
-    unsigned const now = static_cast<unsigned>(here.run & ~page_mask) + 1;
-    Run run = Search(*this, m_cpu, page, index).find();
+    unsigned const now = here.run_pages;
+    Run run = Search(*this, m_cpu, page, index, here.writable).find();
     if (run.pages <= now)
         return false;
     if (run.pages <= now + now / 8)
@@ -121,6 +123,18 @@ void PageRuns::want_drop()
     m_cpu.poll.store(1, std::memory_order_relaxed);
 }
 
+// Large pages that lie in the run as a whole.
+template<typename Function>
+void PageRuns::for_large_pages(Run const& run, Function function)
+{
+    u64 const end = run.first + run.pages * u64 { 0x1000 };
+    for (u64 first = (run.first + large_page_size - 1) & large_page_mask; first + large_page_size <= end; first += large_page_size) {
+        TlbEntry& entry = m_cpu.large_tlb[run.index][large_tlb_slot(first)];
+        if (entry.read_tag == first)
+            function(entry);
+    }
+}
+
 void PageRuns::make(Run const& run)
 {
     m_runs[m_run_count++] = run;
@@ -133,6 +147,12 @@ void PageRuns::make(Run const& run)
         entry.addend = run.addend;
         entry.run = run.first | (run.pages - 1);
     }
+    for_large_pages(run, [&run](TlbEntry& entry) {
+        if ((entry.write_tag == entry.read_tag) != run.writable)
+            return;
+        entry.addend = run.addend;
+        entry.run = run.first | (run.pages - 1);
+    });
 }
 
 // Slots of the table may hold other pages by now, whose runs are as good when they are shorter.
@@ -148,13 +168,22 @@ void PageRuns::drop()
             if (entry.read_tag == ~u64 { 0 })
                 continue;
             entry.run = entry.read_tag;
-            if (is_in_window(entry.read_tag + entry.addend)) {
-                // SAFETY: an address as a number; offset_in_ram() is that of a page of RAM.
-                u64 const ram = reinterpret_cast<u64>(m_cpu.wires.memory->host_base());
-                entry.addend = ram + offset_in_ram(entry) - entry.read_tag;
-            }
+            leave_window(entry);
         }
+        for_large_pages(run, [this](TlbEntry& entry) {
+            entry.run = LargePages::alone(entry.read_tag);
+            leave_window(entry);
+        });
     }
+}
+
+void PageRuns::leave_window(TlbEntry& entry) const
+{
+    if (!is_in_window(entry.read_tag + entry.addend))
+        return;
+    // SAFETY: an address as a number; offset_in_ram() is that of a page of RAM.
+    u64 const ram = reinterpret_cast<u64>(m_cpu.wires.memory->host_base());
+    entry.addend = ram + offset_in_ram(entry) - entry.read_tag;
 }
 
 // --- windows ---

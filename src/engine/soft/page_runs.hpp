@@ -16,7 +16,7 @@ class PageRuns {
 public:
     explicit PageRuns(Cpu& cpu) : m_cpu(cpu) {}
 
-    // Makes the run of the page at `linear`, which the look-aside table knows, as long as that table can tell. False: it was. What slots hold stays
+    // Makes the run of the page at `linear`, which the look-aside tables know, as long as that table can tell. False: it was. What slots hold stays
     // right; when there are too many runs, poll is set, and is_full() says that the dispatcher should drop them.
     bool extend(u64 linear, TlbIndex);
     bool is_full() const { return m_full; }
@@ -41,6 +41,7 @@ private:
         u64 first;
         unsigned pages;
         u64 addend; // as look-aside entries have it
+        bool writable;
     };
     // 16 MiB of one address space.
     struct Window {
@@ -49,8 +50,18 @@ private:
         std::vector<u32> frame; // by page: which page of RAM is mapped; empty until the window is used
     };
     class Search;
+    // What the look-aside tables know of a page.
+    struct KnownPage {
+        u64 offset = 0;         // in RAM
+        unsigned run_pages = 0; // of the run that slots take today
+        bool writable = false;
+    };
 
+    bool is_known(u64 page, TlbIndex, KnownPage&) const;
     void make(Run const&);
+    template<typename Function>
+    void for_large_pages(Run const&, Function);
+    void leave_window(TlbEntry&) const;
     bool map_into_window(Run&);
     bool moves_pages_in_use(Run const&, Window const&) const;
     bool map_frames(Run const&, Window&);

@@ -48,7 +48,7 @@ void Profiler::add_thunks(Thunks const& thunks, u8 const* begin, u8 const* end)
         { enter, Place::passages, "enter" }, { thunks.leave, Place::passages, "leave" },
         { thunks.dispatch_host, Place::dispatch, "dispatch_host" }, { thunks.dispatch_memory, Place::dispatch, "dispatch_memory" },
         { thunks.access, Place::access, "access" }, { thunks.access_segmented, Place::access, "access_segmented" },
-        { thunks.commit, Place::commit, "commit" }, { thunks.site_misses, Place::access, "site_misses" },
+        { thunks.commit, Place::commit, "commit" }, { thunks.site_misses, Place::access, "site_misses" }, { thunks.find_page, Place::access, "find_page" },
         { thunks.operation_host, Place::operation, "operation_host" }, { thunks.operation_memory, Place::operation, "operation_memory" },
         { thunks.link_host, Place::link, "link_host" }, { thunks.link_memory, Place::link, "link_memory" },
         { thunks.jump_miss, Place::jump, "jump_miss" }, { thunks.jump_from, Place::jump, "jump_from" },

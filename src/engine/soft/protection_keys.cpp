@@ -78,6 +78,7 @@ void Mmu::drop_keyed(KeyedPages pages, u32 withdrawn)
 // Entries of key 0, of whatever pages: nothing tells them from those that hang on no key.
 void Mmu::drop_unkeyed()
 {
+    m_large_pages.flush_all();
     for (unsigned i = 0; i < tlb_index_count; ++i) {
         for (unsigned slot = 0; slot < tlb_entries; ++slot) {
             if (m_keys[i][slot] == 0)

@@ -17,6 +17,7 @@ extern "C" {
 AccessResult runtime_access(Cpu*, u64 linear, AccessSite const*);
 AccessResult runtime_access_segmented(Cpu*, u64 offset, AccessSite const*);
 AccessResult runtime_site_misses(Cpu*, u64 linear, HotSite const*);
+AccessResult runtime_find_page(Cpu*, u64 linear, HotSite const*);
 u8* runtime_commit(Cpu*, AccessSite const*);
 u8* runtime_operation(Cpu*, OperationSite const*);
 u8* runtime_link(Cpu*, Edge*);

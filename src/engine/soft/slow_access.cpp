@@ -276,6 +276,18 @@ AccessResult runtime_site_misses(Cpu* cpu, u64 linear, HotSite const* site)
     return { linear, site->resume };
 }
 
+// No look-aside table knows the page of an access of hot code. What holds for runtime_site_misses() holds here as well: nothing may wait, and nothing
+// that the guest could notice may happen.
+AccessResult runtime_find_page(Cpu* cpu, u64 linear, HotSite const* site)
+{
+    bool const beyond = cpu->code64() ? !is_canonical(linear) : linear > 0xffffffff;
+    if (beyond || (linear & 0xfff) + site->size > 0x1000 || !cpu->mmu->find_quietly(linear, site->access, mode::tlb(cpu->mode)))
+        return { linear, site->leave };
+    ++cpu->statistics->slow_accesses;
+    ++cpu->statistics->slow_refills;
+    return { linear, site->resume };
+}
+
 u8* runtime_commit(Cpu* cpu, AccessSite const* site)
 {
     auto& operand = cpu->operand;

@@ -44,6 +44,10 @@ u32 tlb_write_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof
 u32 tlb_addend_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, addend)); }
 u32 tlb_run_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, run)); }
 u32 code_tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, code_tlb) + t * sizeof(u64) * code_tlb_entries); }
+static u32 large_offset(TlbIndex t) { return as_offset(offsetof(Cpu, large_tlb) + t * sizeof(TlbEntry) * large_tlb_entries); }
+u32 large_tag_offset(TlbIndex t, Access access) { return as_offset(large_offset(t) + (access == Access::write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag))); }
+u32 large_addend_offset(TlbIndex t) { return as_offset(large_offset(t) + offsetof(TlbEntry, addend)); }
+u32 large_run_offset(TlbIndex t) { return as_offset(large_offset(t) + offsetof(TlbEntry, run)); }
 u32 stack_page_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, page)); }
 u32 stack_addend_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, addend)); }
 u32 site_page_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * sizeof(SiteSlot) + offsetof(SiteSlot, page)); }
@@ -171,6 +175,7 @@ Thunks Generator::generate()
     thunks.access = access(runtime_access);
     thunks.access_segmented = access(runtime_access_segmented);
     thunks.site_misses = access(runtime_site_misses);
+    thunks.find_page = access(runtime_find_page);
 
     thunks.commit = here();
     m_asm.mov(scratch_a, x86::rax);

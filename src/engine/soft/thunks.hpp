@@ -35,6 +35,9 @@ u32 tlb_read_tag_offset(TlbIndex);
 u32 tlb_write_tag_offset(TlbIndex);
 u32 tlb_addend_offset(TlbIndex);
 u32 code_tlb_offset(TlbIndex);
+u32 large_tag_offset(TlbIndex, Access);
+u32 large_addend_offset(TlbIndex);
+u32 large_run_offset(TlbIndex);
 u32 stack_page_offset(TlbIndex);
 u32 stack_addend_offset(TlbIndex);
 u32 site_page_offset(u16 slot);
@@ -57,6 +60,7 @@ struct Thunks {
     u8* access = nullptr;            // r14 = linear address, r15 = AccessSite*; flags in memory or dead
     u8* access_segmented = nullptr;  // r14 = offset in site->segment
     u8* site_misses = nullptr;       // r14 = linear address, r15 = HotSite*; flags in memory or dead
+    u8* find_page = nullptr;         // the same
     u8* commit = nullptr;            // r15 = AccessSite*: the operand in the bounce buffer has its new value; keeps RFLAGS
     u8* operation_host = nullptr;    // r15 = OperationSite*
     u8* operation_memory = nullptr;

@@ -1,7 +1,5 @@
 // Code where time is spent, translated with more care. Each access remembers the page that it found last, or the run of pages, in a slot of its own,
-// and accesses to neighbouring addresses share one check. Whatever a check does not know, the look-aside table is asked for behind the block; and what that does not
-// hold (pages to be walked, devices, operands in two pages, watched code) is done by a second copy of the block's rest, translated as everywhere else.
-// So nothing of the runtime is ever called between a check and the accesses that rely on it.
+// and accesses to neighbouring addresses share one check. What becomes of those that do not find what they remember: hot_misses.cpp.
 #include "engine/soft/mode.hpp"
 #include "engine/soft/translator.hpp"
 
@@ -9,19 +7,14 @@ namespace anyhyve::soft {
 
 using x86::Segment;
 
-// Which of RunSlot::end an access of so many bytes needs, and what that takes from the run's length.
-static constexpr unsigned size_classes[] = { 8, 64, 256 };
+// Which of RunSlot::end an access of so many bytes needs.
 static unsigned size_class(u16 size)
 {
-    return size <= size_classes[0] ? 0 : size <= size_classes[1] ? 1 : 2;
-}
-static bool is_run(u16 slot)
-{
-    return slot >= page_slots;
+    return size <= run_size_classes[0] ? 0 : size <= run_size_classes[1] ? 1 : 2;
 }
 static u32 addend_offset(u16 slot)
 {
-    return is_run(slot) ? run_addend_offset(slot) : site_addend_offset(slot);
+    return is_run_slot(slot) ? run_addend_offset(slot) : site_addend_offset(slot);
 }
 
 bool Translator::can_be_hot(ModeBits mode)
@@ -33,15 +26,21 @@ bool Translator::can_be_hot(ModeBits mode)
 // r14 = linear address of `size` bytes. Afterwards r13 is their page, r15 the slot of the look-aside table, and "not equal" says that it does not know.
 void Translator::emit_probe(u16 size, Access access)
 {
+    emit_page_of(size);
+    m_asm.mov32(m_plan.b, m_plan.address);
+    m_asm.shr(false, m_plan.b, 7);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, (tlb_entries - 1) << 5);
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, access == Access::write ? tlb_write_tag_offset(m_tlb) : tlb_read_tag_offset(m_tlb), m_plan.b);
+}
+
+// r13 = the page, or large page, of the last of `size` bytes at r14.
+void Translator::emit_page_of(u16 size, u64 mask)
+{
     if (size == 1)
         m_asm.mov(m_plan.a, m_plan.address);
     else
         m_asm.lea(true, m_plan.a, m_plan.address, Assembler::no_register, 1, size - 1);
-    m_asm.mov32(m_plan.b, m_plan.address);
-    m_asm.shr(false, m_plan.b, 7);
-    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, (tlb_entries - 1) << 5);
-    m_asm.arithmetic_imm(Arithmetic::and_, true, m_plan.a, -4096);
-    m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, access == Access::write ? tlb_write_tag_offset(m_tlb) : tlb_read_tag_offset(m_tlb), m_plan.b);
+    m_asm.arithmetic_imm(Arithmetic::and_, true, m_plan.a, static_cast<i32>(mask));
 }
 
 // Where the code in hand goes when a check fails: a look-up behind the block, or the careful copy at once.
@@ -61,7 +60,7 @@ u16 Translator::take_slot(Step const& step, Access access)
 // r13 = linear address. Jumps when the slot's page or run does not hold all of the access.
 JumpSite Translator::emit_slot_compare(u16 slot, u16 size)
 {
-    if (is_run(slot)) {
+    if (is_run_slot(slot)) {
         m_asm.gs_arithmetic(Arithmetic::sub, true, m_plan.a, run_first_offset(slot));
         m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, run_end_offset(slot, size_class(size)));
         return m_asm.jump_forward(Condition::above_or_equal);
@@ -80,8 +79,9 @@ void Translator::emit_site_check(MemoryOperand const& operand)
     count(Counter::site_look_up);
     if (m_cache.wanders(m_physical + step.offset)) {
         emit_probe(operand.size, operand.access);
-        note_check(m_asm.jump_forward(Condition::not_equal), Late::Kind::leave, step, operand, no_slot);
+        note_check(m_asm.jump_forward(Condition::not_equal), Late::Kind::wanderer, step, operand, no_slot);
         m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, tlb_addend_offset(m_tlb), m_plan.b);
+        m_late[m_late_count - 1].resume = m_asm.position();
         return;
     }
     u16 const slot = take_slot(step, operand.access);
@@ -113,8 +113,10 @@ void Translator::emit_group_check(Step const& step, Group& group)
     if (wanders) {
         emit_group_address(group);
         emit_probe(span, operand.access);
-        note_check(m_asm.jump_forward(Condition::not_equal), Late::Kind::leave, step, operand, no_slot);
+        note_check(m_asm.jump_forward(Condition::not_equal), Late::Kind::wanderer, step, operand, no_slot);
+        m_late[m_late_count - 1].group = static_cast<i8>(&group - m_groups);
         m_asm.gs_load(true, m_plan.b, tlb_addend_offset(m_tlb), m_plan.b);
+        m_late[m_late_count - 1].resume = m_asm.position();
         if (group.constant)
             m_asm.arithmetic(Arithmetic::add, true, m_plan.b, m_plan.a);
         if (group.members == 1 && group.check_at == group.first_step)
@@ -172,95 +174,6 @@ Translator::Reference Translator::emit_group_member(Step const& step, Group& gro
         return { nullptr, HostMemory(m_plan.b, HostMemory::no_register, static_cast<i32>(access.displacement & 0xfff)) };
     i32 const pending = access.base == x86::rsp ? m_stack_pending : 0;
     return { nullptr, HostMemory(access.base, m_plan.b, static_cast<i32>(access.displacement) + pending) };
-}
-
-// --- behind the block ---
-
-// r15 = slot of the look-aside table.
-void Translator::emit_fill_run(u16 slot)
-{
-    m_asm.gs_load(true, m_plan.a, tlb_addend_offset(m_tlb), m_plan.b);
-    m_asm.gs_store(true, run_addend_offset(slot), m_plan.a);
-    m_asm.gs_load(true, m_plan.a, tlb_run_offset(m_tlb), m_plan.b);
-    m_asm.mov32(m_plan.b, m_plan.a);
-    m_asm.arithmetic_imm(Arithmetic::and_, true, m_plan.a, -4096);
-    m_asm.gs_store(true, run_first_offset(slot), m_plan.a);
-    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, 0xfff);
-    m_asm.shl(false, m_plan.b, 12);
-    u32 taken = 0;
-    for (unsigned i = 0; i < 3; ++i) {
-        m_asm.arithmetic_imm(Arithmetic::add, true, m_plan.b, static_cast<i32>(i == 0 ? 0x1000 + 1 - size_classes[0] : taken - size_classes[i]));
-        m_asm.gs_store(true, run_end_offset(slot, i), m_plan.b);
-        taken = size_classes[i];
-    }
-}
-
-// What the slot does not know, the look-aside table may.
-void Translator::emit_refill(Late const& late)
-{
-    bool const constant = late.group >= 0 && m_groups[late.group].constant;
-    m_plan = late.plan;
-    if (late.group >= 0)
-        emit_group_address(m_groups[late.group]);
-    auto* const site = m_cache.make<HotSite>();
-    ASSERT(site, "the cache had room for a block");
-    *site = { .block = m_block, .physical = m_physical + m_steps[late.group >= 0 ? m_groups[late.group].first_step : late.step].offset, .resume = nullptr, .slot = late.slot, .constant = constant };
-    count(Counter::site_miss);
-    u8* const again = m_asm.position();
-    emit_probe(late.operand.size, late.operand.access);
-    JumpSite const unknown = m_asm.jump_forward(Condition::not_equal);
-    m_asm.gs_decrement(site_patience_offset(late.slot));
-    JumpSite const impatient = m_asm.jump_forward(Condition::sign);
-    if (is_run(late.slot))
-        emit_fill_run(late.slot);
-    else {
-        m_asm.gs_load(true, m_plan.b, tlb_addend_offset(m_tlb), m_plan.b);
-        if (constant)
-            m_asm.arithmetic(Arithmetic::add, true, m_plan.b, m_plan.a);
-        m_asm.gs_store(true, site_addend_offset(late.slot), m_plan.b);
-        m_asm.gs_store(true, site_page_offset(late.slot), m_plan.a);
-    }
-    m_asm.gs_store_imm8(sites_used_offset(late.slot), 1);
-    m_asm.jump(late.resume);
-    m_asm.bind(impatient);
-    leave_plan(AddressRegister::kept);
-    // SAFETY: records lie below 2 GiB.
-    m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(site));
-    jump_to_thunk(m_thunks.site_misses);
-    site->resume = here();
-    enter_plan(late.plan, AddressRegister::kept);
-    m_asm.jump(again);
-    m_asm.bind(unknown);
-    emit_leave_for_copy(late);
-}
-
-// The instruction begins once more, in the careful copy.
-void Translator::emit_leave_for_copy(Late const& late)
-{
-    m_plan = late.plan;
-    if (late.flags_in == FlagsIn::memory && m_copy_flags[late.step] == FlagsIn::host)
-        emit_restore_flags(m_asm, m_plan.a);
-    leave_plan();
-    m_asm.jump(m_copy_label[late.step]);
-}
-
-// From the first instruction with a check on.
-void Translator::emit_careful_copy()
-{
-    unsigned first = 0;
-    while (first < m_step_count && !m_needs_copy[first])
-        ++first;
-    if (first == m_step_count)
-        return;
-    for (unsigned i = 0; i < m_late_count; ++i) {
-        if ((m_late[i].kind == Late::Kind::refill || m_late[i].kind == Late::Kind::leave) && m_late[i].step == first)
-            m_flags_in = m_late[i].flags_in;
-    }
-    m_hot = false;
-    m_ended = false;
-    m_plan = {};
-    m_stack_pending = 0;
-    emit_steps(first);
 }
 
 } // namespace anyhyve::soft

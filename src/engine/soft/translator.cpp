@@ -342,8 +342,8 @@ void Translator::emit_late(Late const& late)
         return jump_to_thunk(m_thunks.jump_miss);
     case Late::Kind::refill:
         return emit_refill(late);
-    case Late::Kind::leave:
-        return emit_leave_for_copy(late);
+    case Late::Kind::wanderer:
+        return emit_wanderer(late);
     }
 }
 

@@ -153,6 +153,7 @@ private:
     void emit_site_check(MemoryOperand const&);
     void emit_group_address(Group const&);
     void emit_probe(u16 size, Access);
+    void emit_page_of(u16 size, u64 mask = page_mask);
     void emit_careful_copy();
 
     // translate_copy.cpp: instructions that the host runs
@@ -226,7 +227,7 @@ private:
 
     // Code that is needed rarely goes behind the block.
     struct Late {
-        enum class Kind : u8 { access, edge, exit, poll, tail, copy, stack, refill, leave };
+        enum class Kind : u8 { access, edge, exit, poll, tail, copy, stack, refill, wanderer };
         Kind kind;
         JumpSite from;
         AccessSite* site = nullptr;
@@ -245,10 +246,22 @@ private:
     };
 
     void note_check(JumpSite from, Late::Kind, Step const&, MemoryOperand const&, u16 slot);
-    void emit_refill(Late const&);
-    void emit_fill_run(u16 slot);
     u16 take_slot(Step const&, Access);
     JumpSite emit_slot_compare(u16 slot, u16 size);
+
+    // hot_misses.cpp: what a check has not found
+    void emit_wanderer(Late const&);
+    void emit_refill(Late const&);
+    void emit_refill_run(Late const&, JumpSite (&impatient)[2], JumpSite& unknown);
+    void emit_refill_page(Late const&, JumpSite (&impatient)[2], JumpSite& unknown);
+    void emit_refill_constant(Late const&, JumpSite (&impatient)[2], JumpSite& unknown);
+    JumpSite emit_patience(u16 slot);
+    void emit_resume(Late const&);
+    void emit_large_probe(u16 size, Access);
+    void emit_fill_run(u16 slot, u32 addend_offset, u32 run_offset);
+    void emit_fill_page(u16 slot);
+    void emit_call_for_site(HotSite*, u8* thunk);
+    void emit_restore_flags_for_copy(Late const&);
     void emit_leave_for_copy(Late const&);
 
     Cpu& m_cpu;

@@ -1,6 +1,7 @@
 // Hot code whose accesses find many pages that lie anywhere in RAM: what it reads and writes is what the page tables say, whatever happens to them.
 #include <algorithm>
 
+#include "engine/soft/cpu.hpp"
 #include "guest_machine.hpp"
 
 namespace anyhyve::soft::testing {
@@ -30,14 +31,15 @@ protected:
     }
     static u64 frame(u64 number) { return frames + (number * 7 + 3) % pages * 2 * page; }
     void put_entry(u64 at, u64 to) { m.put<u64>(at, to | 7); }
-    u64 pages_mapped() const
+    u64 statistic(std::string_view name) const
     {
         for (auto const& one : m.vcpu->statistics()) {
-            if (one.name == "pages mapped beside their neighbours")
+            if (one.name == name)
                 return one.value;
         }
         return 0;
     }
+    u64 pages_mapped() const { return statistic("pages mapped beside their neighbours"); }
     GuestMachine m;
 };
 
@@ -157,6 +159,28 @@ TEST_F(PageRuns, LeaveOutWhatABreakpointWatches)
     EXPECT_EQ(m.last_exit, RunExit::triple_fault) << "the second time round, at the watched page";
     EXPECT_EQ(e.gpr[rbx], linear + watched_page * page + 8);
     EXPECT_EQ(e.gpr[rbp], 1u);
+}
+
+// Two buffers whose pages share the slots of the look-aside table, copied one to the other: each page is looked up when it is reached, not at each access.
+TEST_F(PageRuns, CopyBetweenPagesThatShareSlots)
+{
+    constexpr u64 rounds = 40'000, other_table = 0x22000, words = pages / 2 * page / 8;
+    constexpr u64 distance = u64 { tlb_entries } * page;
+    auto s = scattered();
+    put_entry(directory + distance / (2 * MiB) * 8, other_table);
+    for (u64 i = 0; i < pages / 2; ++i)
+        put_entry(other_table + i * 8, frame(pages / 2 + i));
+    for (u64 i = 0; i < words; ++i)
+        m.put<u64>(frame(i * 8 / page) + i * 8 % page, i * 3 + 1);
+    s.gpr[rbp] = rounds;
+    s.gpr[rdi] = linear + distance;
+    // O: mov ecx,words; mov rbx,rsi; mov rdx,rdi; L: mov rax,[rbx]; mov [rdx],rax; add rbx,8; add rdx,8; sub rcx,1; jne L; sub rbp,1; jne O
+    m.run(s, { 0xb9, words & 0xff, words >> 8 & 0xff, 0, 0, 0x48, 0x89, 0xf3, 0x48, 0x89, 0xfa, 0x48, 0x8b, 0x03, 0x48, 0x89, 0x02, 0x48, 0x83, 0xc3, 8, 0x48, 0x83, 0xc2, 8,
+                 0x48, 0x83, 0xe9, 1, 0x75, 0xec, 0x48, 0x83, 0xed, 1, 0x75, 0xdb });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    for (u64 i = 0; i < words; ++i)
+        ASSERT_EQ(m.get<u64>(frame(pages / 2 + i * 8 / page) + i * 8 % page), i * 3 + 1) << i;
+    EXPECT_LT(statistic("page walks"), rounds * words / 5); // until it is hot, each access walks
 }
 
 } // namespace
