@@ -33,6 +33,14 @@ void futex_wake(std::atomic<u32>& word)
     syscall(SYS_futex, reinterpret_cast<u32*>(&word), FUTEX_WAKE, INT_MAX, nullptr, nullptr, 0);
 }
 
+// Also when it is gone already.
+void die_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent)
+        _exit(2);
+}
+
 } // namespace
 
 NativeRunner::NativeRunner()
@@ -44,9 +52,10 @@ NativeRunner::NativeRunner()
     }
     // SAFETY: fresh zeroed memory of the right size, shared with the children; the type has no constructor that does more than zero.
     m_shared = static_cast<Shared*>(memory);
+    pid_t const parent = getpid();
     m_keeper = fork();
     if (m_keeper == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        die_with(parent);
         keep_child();
     }
     if (m_keeper < 0) {
@@ -65,10 +74,11 @@ NativeRunner::~NativeRunner()
 // In a process that maps nothing but what is there from the start, so that every child has the same memory.
 void NativeRunner::keep_child()
 {
+    pid_t const keeper = getpid();
     for (;;) {
         pid_t const child = fork();
         if (child == 0) {
-            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            die_with(keeper);
             serve();
         }
         int status = 0;
