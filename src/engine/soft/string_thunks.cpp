@@ -105,6 +105,7 @@ u8* StringThunk::emit(u8* general)
     m_asm.jump_register(site);
     u8* const unknown = m_asm.position();
     m_asm.gs_arithmetic(Arithmetic::add, true, rcx, gpr_offset(rcx));
+    jump_if(Condition::equal, done); // nothing to do, wherever that is
     u8* const slow = m_asm.position();
     m_asm.gs_load(true, rbx, gpr_offset(rbx));
     m_asm.jump(general);

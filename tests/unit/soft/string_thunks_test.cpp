@@ -169,6 +169,7 @@ TEST_F(StringThunks, DoPagesWithoutACall)
             u64 const count = 2 * page / width;
             EXPECT_EQ(calls_for({ moves, width, 8, false, 0x55, count, linear + 0x118, linear + 3 * page + 0x230 }), 0u);
             EXPECT_EQ(calls_for({ moves, width, 8, false, 0x55, 0, linear, linear + page }), 0u);
+            EXPECT_EQ(calls_for({ moves, width, 8, false, 0x55, 0, 0x2000'0000, 0x2100'0000 }), 0u);
             EXPECT_EQ(calls_for({ moves, width, 8, true, 0x55, 5, linear + 0x100, linear + page }), 1u);
             u64 const across_pages = width == 1 ? 0 : 1;
             EXPECT_EQ(calls_for({ moves, width, 8, false, 0x55, count, linear + 1, linear + 3 * page + 1 }), across_pages);
