@@ -18,13 +18,18 @@ void Generator::choose_pointers(Case& c)
         m_pointers = static_cast<u16>(m_pointers | 1u << n);
         c.gpr[n] = m_builder.tame_target(64);
     }
+    m_index = static_cast<u8>(m_random.below(8));
+    if (m_index != rsp) {
+        m_pointers = static_cast<u16>(m_pointers & ~(1u << m_index));
+        c.gpr[m_index] = m_random.below(64);
+    }
     c.gpr[rsp] = layout::data + (m_random.one_in(3) ? layout::page : 0x800 + m_random.below(0x100) * 8);
     c.flags &= ~u64 { 0x40400 };
 }
 
 bool Generator::writes_pointer(Instruction const& insn) const
 {
-    return general_registers(insn).written & m_pointers & ~(1u << rsp);
+    return general_registers(insn).written & (m_pointers | 1u << m_index) & ~(1u << rsp);
 }
 
 // Gives the operand a base register that holds an address, or RIP, and the displacement that leads to a good place.
@@ -57,8 +62,9 @@ bool Generator::point_operand(Case const& c, Item& item)
         u8 const base = usable[m_random.below(count)];
         bool const sib = base == 4 || old.info->vsib || m_random.one_in(4);
         bytes[at++] = static_cast<u8>(0x80 | reg | (sib ? 4u : base));
+        bool const indexed = m_index != rsp && !(old.rex & 2) && m_random.one_in(2);
         if (sib)
-            bytes[at++] = static_cast<u8>((old.info->vsib ? m_random() & 0xf8 : 0x20) | base);
+            bytes[at++] = static_cast<u8>((old.info->vsib ? m_random() & 0xf8 : indexed ? (m_random() & 0xc0) | m_index << 3 : 0x20) | base);
     }
     unsigned const displacement_at = at;
     at += 4;

@@ -52,6 +52,7 @@ private:
     x86::CodeSize m_size = x86::CodeSize::bits64;
     std::vector<Item> m_items;
     u16 m_pointers = 0; // registers that hold addresses of data throughout a block
+    u8 m_index = x86::rsp;   // one of the first eight that holds a small number throughout a block; rsp: none
 };
 
 } // namespace anyhyve::random_test

@@ -1,4 +1,4 @@
-// Which accesses of a hot block are to neighbouring addresses: the same register, or another that is known to differ from it by a constant,
+// Which accesses of a hot block are to neighbouring addresses: the same registers, or others that are known to differ from them by a constant,
 // and displacements close to each other. They share one check (translate_hot.cpp).
 #include <algorithm>
 
@@ -13,7 +13,7 @@ using x86::Segment;
 
 namespace {
 
-constexpr u8 no_base = 0xff;
+constexpr u8 no_base = 0xff, no_index = 0xff;
 constexpr i64 most_span = 256; // accesses further apart are checked apart
 
 bool accesses_operand(x86::Instruction const& insn)
@@ -52,7 +52,7 @@ bool copies_register(x86::Instruction const& insn, u8& to, u8& from)
 
 // Which registers are known to differ by a constant: the same root, each at its offset from it.
 struct Translator::Roots {
-    static constexpr u16 constant = 0xffff;
+    static constexpr u16 constant = 0xffff, none = 0xfffe;
     u16 root[16];
     i64 offset[16];
     u16 next = 16;
@@ -84,6 +84,8 @@ struct Translator::Roots {
         }
     }
     void pass(x86::Instruction const&);
+    u16 root_of(u8 index) const { return index == no_index ? none : root[index]; }
+    i64 offset_of(u8 base, u8 index, u8 scale) const { return offset[base] + (index == no_index ? 0 : offset[index] * scale); }
 };
 
 // What the instruction does to the registers.
@@ -113,7 +115,7 @@ void Translator::Roots::pass(x86::Instruction const& insn)
         forget(x86::rbp);
         return;
     case Operation::lea:
-        if (insn.operand_size == 8 && insn.address_size == 8 && insn.base < 16 && insn.index == no_base && insn.segment != Segment::fs && insn.segment != Segment::gs)
+        if (insn.operand_size == 8 && insn.address_size == 8 && insn.base < 16 && insn.index == no_index && insn.segment != Segment::fs && insn.segment != Segment::gs)
             return set(insn.reg, insn.base, insn.displacement);
         return forget(insn.reg);
     case Operation::copy:
@@ -140,10 +142,12 @@ bool Translator::candidate(Step const& step, Candidate& found) const
             return false;
         u16 const size = copied ? insn.memory_size : width;
         bool const masked = insn.info->masked || insn.evex_aaa != 0 || insn.info->vsib;
-        if (insn.segment == Segment::fs || insn.segment == Segment::gs || insn.address_size != 8 || insn.index != no_base || masked || size == 0 || size > 64)
+        if (insn.segment == Segment::fs || insn.segment == Segment::gs || insn.address_size != 8 || masked || size == 0 || size > 64)
             return false;
-        found = { .base = insn.base, .displacement = insn.displacement, .size = size,
+        found = { .base = insn.base, .index = insn.index, .scale = insn.scale, .displacement = insn.displacement, .size = size,
             .writes = copied && (insn.info->memory == MemoryAccess::write || insn.info->memory == MemoryAccess::read_write) };
+        if (insn.index != no_index)
+            return insn.base != no_base && !spilled(insn.base) && !spilled(insn.index);
         if (insn.base == no_base && insn.rip_relative)
             found.displacement += static_cast<i64>(rip_behind(step));
         return !spilled(insn.base) && (insn.base != no_base || (static_cast<u64>(found.displacement) & 0xfff) + size <= 0x1000);
@@ -167,21 +171,37 @@ bool Translator::candidate(Step const& step, Candidate& found) const
     }
 }
 
-// Looking at a page destroys the flags. Where they are live before the group's first access, but not yet before an instruction on the way there, and a
-// register is known there that leads to the group, the check comes that much earlier.
+// Do registers lead to the group here? Of an address made of two, only those that its first access names are asked.
+bool Translator::leads_to(Group& group, Roots const& roots) const
+{
+    auto const take = [&](u8 base) {
+        i64 const offset = roots.offset_of(base, group.first_index, group.scale);
+        if (roots.root[base] != group.root || spilled(base) || !fits32(group.begin - offset))
+            return false;
+        group.first_base = base;
+        group.first_offset = offset;
+        return true;
+    };
+    if (group.constant)
+        return true;
+    if (group.first_index != no_index)
+        return roots.root[group.first_index] == group.index_root && take(group.first_base);
+    for (u8 reg = 0; reg < 16; ++reg) {
+        if (take(reg))
+            return true;
+    }
+    return false;
+}
+
+// Looking at a page destroys the flags. Where they are live before the group's first access, but not yet before an instruction on the way there, and
+// registers are known there that lead to the group, the check comes that much earlier.
 void Translator::place_check(Group& group, Roots const* history) const
 {
     for (unsigned i = group.first_step + 1u; i-- > 0 && history[i].region == group.region;) {
-        if (live_before(m_steps[i]) != 0)
+        if (live_before(m_steps[i]) != 0 || !leads_to(group, history[i]))
             continue;
-        for (u8 reg = 0; reg < 16; ++reg) {
-            if (!group.constant && (history[i].root[reg] != group.root || spilled(reg) || !fits32(group.begin - history[i].offset[reg])))
-                continue;
-            group.check_at = static_cast<u8>(i);
-            group.first_base = reg;
-            group.first_offset = history[i].offset[reg];
-            return;
-        }
+        group.check_at = static_cast<u8>(i);
+        return;
     }
 }
 
@@ -189,11 +209,12 @@ void Translator::join_group(unsigned step, Candidate const& access, Roots const&
 {
     bool const constant = access.base == no_base;
     u16 const root = constant ? Roots::constant : roots.root[access.base];
-    i64 const offset = constant ? 0 : roots.offset[access.base];
+    u16 const index_root = roots.root_of(access.index);
+    i64 const offset = constant ? 0 : roots.offset_of(access.base, access.index, access.scale);
     i64 const begin = offset + access.displacement, end = begin + access.size;
     for (unsigned i = m_group_count; i-- > 0;) {
         Group& group = m_groups[i];
-        if (group.root != root || group.region != roots.region)
+        if (group.root != root || group.index_root != index_root || (index_root != Roots::none && group.scale != access.scale) || group.region != roots.region)
             continue;
         i64 const first = std::min(begin, group.begin), behind = std::max(end, group.end);
         bool const near = constant ? (static_cast<u64>(first) & page_mask) == (static_cast<u64>(behind - 1) & page_mask) : behind - first <= most_span && fits32(first - group.first_offset);
@@ -208,8 +229,8 @@ void Translator::join_group(unsigned step, Candidate const& access, Roots const&
     }
     if (m_group_count == most_groups || (!constant && !fits32(access.displacement)))
         return;
-    m_groups[m_group_count] = { .writes = access.writes, .constant = constant, .checked = false, .members = 1, .root = root, .region = roots.region, .begin = begin, .end = end,
-        .check_at = static_cast<u8>(step), .first_step = static_cast<u8>(step), .first_offset = offset, .first_base = access.base, .slot = no_slot };
+    m_groups[m_group_count] = { .writes = access.writes, .constant = constant, .checked = false, .members = 1, .root = root, .index_root = index_root, .scale = access.scale, .region = roots.region, .begin = begin, .end = end,
+        .check_at = static_cast<u8>(step), .first_step = static_cast<u8>(step), .first_offset = offset, .first_base = access.base, .first_index = access.index, .slot = no_slot };
     m_steps[step].group = static_cast<i8>(m_group_count++);
 }
 

@@ -276,7 +276,10 @@ void Translator::emit_copy_body(Step const& step, HostMemory where)
     before(step);
     Fields fields = fields_of(insn);
     bool const folded = where.index != HostMemory::no_register || where.base != m_plan.address || where.displacement != 0;
-    if (folded && names_high_byte(insn)) {
+    // Or when the address takes two scratch registers, and the instruction wants the others.
+    bool const two_spilled = fields.reg.present && fields.vvvv.present && spilled(fields.reg.guest) && spilled(fields.vvvv.guest);
+    bool const cramped = where.base == m_plan.address && where.index == m_plan.b && two_spilled;
+    if (folded && (names_high_byte(insn) || cramped)) {
         m_asm.lea(m_plan.address, where);
         where = m_plan.address;
     }

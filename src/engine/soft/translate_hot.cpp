@@ -97,7 +97,7 @@ void Translator::emit_group_address(Group const& group)
     if (group.constant)
         m_asm.mov_imm(m_plan.address, static_cast<u64>(group.begin));
     else
-        m_asm.lea(true, m_plan.address, group.first_base, Assembler::no_register, 1, static_cast<i32>(group.begin - group.first_offset));
+        m_asm.lea(true, m_plan.address, group.first_base, group.first_index, group.scale, static_cast<i32>(group.begin - group.first_offset));
 }
 
 // Afterwards r15 is what leads from linear addresses of the group to the host's.
@@ -137,7 +137,14 @@ void Translator::emit_group_check(Step const& step, Group& group)
         }
         miss = m_asm.jump_forward(Condition::not_equal);
     } else {
-        m_asm.lea(true, m_plan.a, group.first_base, Assembler::no_register, 1, static_cast<i32>(group.begin - group.first_offset));
+        i32 const distance = static_cast<i32>(group.begin - group.first_offset);
+        if (group.first_index != Assembler::no_register) {
+            emit_group_address(group);
+            m_asm.mov(m_plan.a, m_plan.address);
+        } else if (distance == 0)
+            m_asm.mov(m_plan.a, group.first_base);
+        else
+            m_asm.lea(true, m_plan.a, group.first_base, Assembler::no_register, 1, distance);
         miss = emit_slot_compare(group.slot, span);
     }
     note_check(miss, Late::Kind::refill, step, operand, group.slot);
@@ -162,7 +169,8 @@ void Translator::emit_early_checks()
 
 Translator::Reference Translator::emit_group_member(Step const& step, Group& group, Candidate const& access)
 {
-    if (!group.checked) {
+    bool const first = !group.checked;
+    if (first) {
         settle_stack_pointer();
         clobber_flags(live_before(step));
         emit_group_check(step, group);
@@ -173,6 +181,13 @@ Translator::Reference Translator::emit_group_member(Step const& step, Group& gro
     if (group.constant)
         return { nullptr, HostMemory(m_plan.b, HostMemory::no_register, static_cast<i32>(access.displacement & 0xfff)) };
     i32 const pending = access.base == x86::rsp ? m_stack_pending : 0;
+    if (access.index != Assembler::no_register) {
+        // Three registers are more than an operand can name. Where the check has just been made, the first two are in one.
+        if (first)
+            return { nullptr, HostMemory(m_plan.address, m_plan.b, static_cast<i32>(access.displacement - (group.begin - group.first_offset))) };
+        m_asm.lea(true, m_plan.address, access.base, access.index, access.scale, static_cast<i32>(access.displacement) + pending);
+        return { nullptr, HostMemory(m_plan.address, m_plan.b, 0) };
+    }
     return { nullptr, HostMemory(access.base, m_plan.b, static_cast<i32>(access.displacement) + pending) };
 }
 

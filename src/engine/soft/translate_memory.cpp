@@ -106,7 +106,7 @@ Translator::Reference Translator::emit_operand(Step const& step, MemoryOperand c
         auto const& insn = step.insn;
         bool const constant = insn.base == 0xff;
         i64 const displacement = constant && insn.rip_relative ? insn.displacement + static_cast<i64>(rip_behind(step)) : insn.displacement;
-        return emit_group_member(step, m_groups[step.group], { .base = insn.base, .displacement = displacement, .size = operand.size, .writes = operand.access == Access::write });
+        return emit_group_member(step, m_groups[step.group], { .base = insn.base, .index = insn.index, .scale = insn.scale, .displacement = displacement, .size = operand.size, .writes = operand.access == Access::write });
     }
     emit_effective_address(step.insn);
     clobber_flags(live_before(step));

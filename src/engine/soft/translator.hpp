@@ -120,17 +120,22 @@ private:
         bool constant;       // the address is known; otherwise relative to a register
         bool checked;        // its check has been emitted
         u8 members;
-        u16 root;            // which value the offsets are relative to
+        u16 root;            // which value the offsets are relative to,
+        u16 index_root;      // plus this one times `scale`, unless it is none
+        u8 scale;
         u8 region;           // no call of ours between its members
         i64 begin, end;      // offsets from that value that are accessed
         u8 check_at;         // the step before which its check stands: the first member's, or an earlier one where no flags are live
         u8 first_step;       // the first member's
-        i64 first_offset;    // from that value, of a register that is known where the check stands
-        u8 first_base;       // that register
+        i64 first_offset;    // from that value, of what is known where the check stands:
+        u8 first_base;       // this register,
+        u8 first_index;      // plus this one times `scale`
         u16 slot;
     };
-    struct Candidate {       // an access whose address is a register and a constant
+    struct Candidate {       // an access whose address is a register, perhaps another one scaled, and a constant
         u8 base;             // 0xff: the address is a constant
+        u8 index = 0xff;     // 0xff: none
+        u8 scale = 1;
         i64 displacement;
         u16 size;
         bool writes;
@@ -146,6 +151,7 @@ private:
     void find_groups();
     bool candidate(Step const&, Candidate&) const;
     void join_group(unsigned step, Candidate const&, Roots const&);
+    bool leads_to(Group&, Roots const&) const;
     void place_check(Group&, Roots const* history) const;
     void emit_early_checks();
     Reference emit_group_member(Step const&, Group&, Candidate const&);
