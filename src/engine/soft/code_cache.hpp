@@ -177,7 +177,11 @@ private:
     PageInfo* m_pages = nullptr; // one per page of RAM, sparse, in m_page_memory
     std::vector<Block*> m_hash;
     std::vector<Block*> m_by_code; // in the order of their code
+#ifdef ANYHYVE_THREAD_SANITIZER
+    Heat m_heat = Heat::always; // it holds back the signals that bring samples
+#else
     Heat m_heat = Heat::by_samples;
+#endif
     // By hash, so that now and then the wrong code gets the benefit of a hint; nothing but speed depends on them.
     std::bitset<1 << hint_bits> m_hot, m_straying, m_wandering;
     u16 m_next_slot[tlb_index_count][4] {};
