@@ -30,7 +30,7 @@ bool Translator::goes_on(Step& step, i64& offset) const
 {
     auto const operation = step.insn.info->operation;
     bool const conditional = operation == Operation::jump_conditional;
-    if (!m_hot || !is64() || m_step_count == most_instructions || (!conditional && operation != Operation::jump_relative))
+    if (!m_hot || !is64() || m_step_count == m_room || (!conditional && operation != Operation::jump_relative))
         return false;
     i64 const target = offset + static_cast<i64>(step.insn.immediate);
     if (target == 0)
@@ -46,6 +46,22 @@ bool Translator::goes_on(Step& step, i64& offset) const
     step.goes_elsewhere = true;
     offset = target;
     return true;
+}
+
+// A loop goes round a few times before it comes back to its start: what its rounds access next to each other shares checks, and one poll does for all.
+void Translator::unroll_loop()
+{
+    constexpr unsigned most_rounds = 4;
+    if (!m_hot || !is64() || m_block->crosses_page || !loops_to_itself())
+        return;
+    unsigned const length = m_step_count;
+    for (unsigned round = 1; round < most_rounds && m_step_count + length <= m_room; ++round) {
+        m_steps[m_step_count - 1].goes_elsewhere = true;
+        std::copy_n(m_steps, length, m_steps + m_step_count);
+        m_step_count += length;
+        m_steps[m_step_count - 1].goes_elsewhere = false;
+    }
+    find_liveness();
 }
 
 // A conditional jump in the midst of the block. Where it leads, the usual registers are wanted.

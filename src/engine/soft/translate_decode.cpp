@@ -64,7 +64,7 @@ Outcome Translator::decode_block()
 {
     m_step_count = 0;
     m_marked_up_to = 0;
-    unsigned const most = m_mode & mode::single_step ? 1 : most_instructions;
+    unsigned const most = m_mode & mode::single_step ? 1 : m_room;
     bool shadow = false; // the instruction before is STI
     i64 offset = 0;
     i64 const page_left = static_cast<i64>(0x1000 - (m_physical & 0xfff));

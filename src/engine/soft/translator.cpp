@@ -377,7 +377,21 @@ void Translator::copy_trap_points(u8 const* begin, u8 const* end)
     }
 }
 
+// A guest may choose instructions that become more host code than there is room for: then the block is made of fewer.
 Outcome Translator::translate(u64 physical, ModeBits mode, Block*& block)
+{
+    for (m_room = most_instructions;; m_room /= 2) {
+        STEP(try_to_translate(physical, mode));
+        if (!m_asm.overflowed())
+            break;
+        ASSERT(m_room > 8, "a few instructions fit");
+    }
+    publish_block();
+    block = m_block;
+    return Outcome::next;
+}
+
+Outcome Translator::try_to_translate(u64 physical, ModeBits mode)
 {
     constexpr u64 most_code = 64 * KiB;
     u8* const start = m_cache.code_space(most_code);
@@ -400,10 +414,15 @@ Outcome Translator::translate(u64 physical, ModeBits mode, Block*& block)
     m_hot = m_block->hot = can_be_hot(mode) && m_cache.is_hot(physical, m_rip, mode);
     STEP(decode_block());
     find_liveness();
+    unroll_loop();
     choose_plan();
     find_groups();
     emit_block();
-    ASSERT(!m_asm.overflowed(), "a block's code fits its space");
+    return Outcome::next;
+}
+
+void Translator::publish_block()
+{
     m_cache.commit_code(m_asm.position());
     if (m_trap_count != 0) {
         auto* const points = static_cast<TrapPoint*>(m_cache.allocate(sizeof(TrapPoint) * m_trap_count, alignof(TrapPoint)));
@@ -418,8 +437,6 @@ Outcome Translator::translate(u64 physical, ModeBits mode, Block*& block)
     statistics.instructions_translated += m_step_count;
     statistics.guest_bytes += m_block->guest_size;
     statistics.host_bytes += static_cast<u64>(m_block->code_end - m_block->code_begin);
-    block = m_block;
-    return Outcome::next;
 }
 
 } // namespace anyhyve::soft

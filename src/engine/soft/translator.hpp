@@ -53,6 +53,7 @@ private:
     bool goes_on(Step&, i64& offset) const;
     bool may_go_on_at(i64 offset) const;
     Heard heard_of(i64 offset) const; // of the code there
+    void unroll_loop();
     void emit_side_exit(Condition, u64 target);
 
     // translate_flags.cpp: which flags matter, and where they are
@@ -67,6 +68,8 @@ private:
     void before(Step const&); // puts the flags where the copied instruction needs them
 
     // translator.cpp: the frame
+    Outcome try_to_translate(u64 physical, ModeBits);
+    void publish_block();
     bool allowed(x86::Instruction const&) const;
     void emit_block();
     void emit_entry();
@@ -286,6 +289,7 @@ private:
     TlbIndex m_tlb = tlb_user;
     Step m_steps[most_instructions];
     unsigned m_step_count = 0;
+    unsigned m_room = most_instructions; // so many, and no more
     unsigned m_current = 0;
     FlagsIn m_flags_in = FlagsIn::host;
     u16 m_live_in = 0;
