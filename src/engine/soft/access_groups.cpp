@@ -21,8 +21,20 @@ bool accesses_operand(x86::Instruction const& insn)
     return insn.has_memory && insn.info->memory != MemoryAccess::none;
 }
 
+// MOV of one 64-bit register to another.
+bool copies_register(x86::Instruction const& insn, u8& to, u8& from)
+{
+    if (insn.has_memory || insn.operand_size != 8 || insn.encoding != x86::Encoding::legacy || insn.map != x86::OpcodeMap::primary)
+        return false;
+    to = insn.opcode == 0x89 ? insn.rm : insn.reg;
+    from = insn.opcode == 0x89 ? insn.reg : insn.rm;
+    return insn.opcode == 0x89 || insn.opcode == 0x8b;
+}
+
+} // namespace
+
 // ADD and SUB of an immediate, INC, DEC, on a 64-bit register: by how much.
-bool adds_constant(x86::Instruction const& insn, i64& amount)
+bool Translator::adds_constant(x86::Instruction const& insn, i64& amount)
 {
     if (insn.has_memory || insn.operand_size != 8 || insn.encoding != x86::Encoding::legacy || insn.map != x86::OpcodeMap::primary)
         return false;
@@ -37,18 +49,6 @@ bool adds_constant(x86::Instruction const& insn, i64& amount)
     }
     return false;
 }
-
-// MOV of one 64-bit register to another.
-bool copies_register(x86::Instruction const& insn, u8& to, u8& from)
-{
-    if (insn.has_memory || insn.operand_size != 8 || insn.encoding != x86::Encoding::legacy || insn.map != x86::OpcodeMap::primary)
-        return false;
-    to = insn.opcode == 0x89 ? insn.rm : insn.reg;
-    from = insn.opcode == 0x89 ? insn.reg : insn.rm;
-    return insn.opcode == 0x89 || insn.opcode == 0x8b;
-}
-
-} // namespace
 
 // Which registers are known to differ by a constant: the same root, each at its offset from it.
 struct Translator::Roots {
@@ -239,8 +239,10 @@ void Translator::find_groups()
     m_group_count = 0;
     for (unsigned i = 0; i < m_step_count; ++i)
         m_steps[i].group = -1;
-    if (!m_hot || !is64())
+    if (!is64())
         return;
+    if (!m_hot)
+        return find_stack_runs();
     m_plan = m_hot_plan; // for which registers are at hand
     Roots history[most_instructions]; // before each step
     for (unsigned i = 0; i < m_step_count; ++i) {

@@ -134,6 +134,12 @@ public:
     // --- plain memory ---
     void load(unsigned width, HostRegister to, HostMemory where) { plain(width, to, where, 0x8b); }
     void store(unsigned width, HostMemory where, HostRegister from) { plain(width, from, where, 0x89); }
+    void load_sign_extended32(HostRegister to, HostMemory where)
+    {
+        memory_rex(true, to, where);
+        byte(0x63);
+        memory_operand(to, where);
+    }
     void load_zero_extended(unsigned width, HostRegister to, HostMemory where)
     {
         if (width >= 4)

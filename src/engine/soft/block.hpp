@@ -71,8 +71,19 @@ struct AccessSite {
     bool locked = false;          // LOCK, or XCHG with memory
     bool masked = false;          // elements that a mask leaves out are not accessed
     bool ends_instruction = true; // after the commit the instruction is complete
+    bool in_stack_run = false;    // accesses that follow rely on a look-up of the stack's page before this one
     x86::Segment segment = x86::Segment::ds; // decides #SS or #GP, and which base and limit when segmented
     u8 alignment = 0;             // #GP when not aligned so
+};
+
+// A look-up of the stack's page for a run of accesses (stack_runs.cpp).
+struct StackSite {
+    u64 rip = 0;                  // of the run's first instruction
+    u8* resume = nullptr;         // executable view: behind the look-up
+    Block* careful = nullptr;     // translation from there on that looks everything up by itself
+    i32 begin = 0;                // the run's first byte, from the stack pointer
+    i32 last = 0;                 // its last byte, from there
+    bool flags_in_memory = false;
 };
 
 // An access of hot code, or a group of them, whose slot is checked in line.

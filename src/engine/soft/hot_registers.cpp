@@ -138,11 +138,11 @@ bool Translator::minds_stack_pointer(Step const& step) const
     switch (insn.info->operation) {
     case Operation::push:
     case Operation::pop:
-        return step.group < 0 || insn.has_memory || insn.rm == x86::rsp;
+        return !shares_check(step) || insn.has_memory || insn.rm == x86::rsp;
     case Operation::push_immediate:
     case Operation::call_relative:
     case Operation::return_near:
-        return step.group < 0;
+        return !shares_check(step);
     case Operation::nop:
         return false;
     case Operation::copy:

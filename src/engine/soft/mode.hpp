@@ -26,6 +26,8 @@ constexpr bool is64(ModeBits m) { return code_size(m) == x86::CodeSize::bits64; 
 // May a block be entered by an address alone, with CS.base out of the picture?
 constexpr bool linkable(ModeBits m) { return (is64(m) || (m & flat)) && !(m & single_step); }
 
+constexpr ModeBits careful = 1 << 16;           // not of a vCPU: every access of the block is looked up by itself (stack_runs.cpp)
+
 constexpr ModeBits ring0 = 1 << 17;             // CPL 0, protected mode
 constexpr ModeBits smap = 1 << 18;              // CR4.SMAP
 

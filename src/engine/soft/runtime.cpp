@@ -89,14 +89,14 @@ bool make_room(Cpu& cpu)
 
 } // namespace
 
-Outcome find_block(Cpu& cpu, Block*& block, u64& guard)
+Outcome find_block(Cpu& cpu, Block*& block, u64& guard, ModeBits also)
 {
     STEP(check_code_limit(cpu));
     u64 const linear = code_linear(cpu, cpu.rip);
     u64 physical = 0;
     STEP(cpu.mmu->fetch_page(linear, physical, guard));
     physical |= linear & 0xfff;
-    ModeBits const mode = cpu.mode | (cpu.stepping ? mode::single_step : 0);
+    ModeBits const mode = cpu.mode | also | (cpu.stepping ? mode::single_step : 0);
     CodeCache& cache = cpu.mmu->cache();
     VcpuLock lock(cpu, cache, Presence::outside);
     block = cache.find(physical, cpu.rip, mode);

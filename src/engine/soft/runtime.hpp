@@ -18,6 +18,7 @@ AccessResult runtime_access(Cpu*, u64 linear, AccessSite const*);
 AccessResult runtime_access_segmented(Cpu*, u64 offset, AccessSite const*);
 AccessResult runtime_site_misses(Cpu*, u64 linear, HotSite const*);
 AccessResult runtime_find_page(Cpu*, u64 linear, HotSite const*);
+u8* runtime_stack_miss(Cpu*, StackSite*);
 u8* runtime_commit(Cpu*, AccessSite const*);
 u8* runtime_operation(Cpu*, OperationSite const*);
 u8* runtime_link(Cpu*, Edge*);
@@ -29,7 +30,7 @@ u8* runtime_faulted(Cpu*);
 
 // The block at cpu.rip, translated if it was not yet; `guard`: what the code look-aside table holds for its page. No fault and no block: another
 // vCPU is in the way for a moment.
-Outcome find_block(Cpu&, Block*&, u64& guard);
+Outcome find_block(Cpu&, Block*&, u64& guard, ModeBits also = 0);
 // Where translated code goes on at cpu.rip: looks at events, finds the block or has it translated. Flags are complete in cpu.rflags.
 u8* dispatch(Cpu&);
 // The same, once cpu.fault has been delivered.

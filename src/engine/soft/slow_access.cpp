@@ -49,6 +49,32 @@ AccessResult begin_alone(Cpu& cpu, AccessSite const& site)
     return { 0, block->entry_memory };
 }
 
+// The instruction at cpu.rip begins once more, in code that looks every access up by itself.
+Block* find_careful(Cpu& cpu, bool flags_in_memory, u8*& resume)
+{
+    if (flags_in_memory)
+        merge_flags(cpu);
+    Block* block = nullptr;
+    u64 guard = 0;
+    if (find_block(cpu, block, guard, mode::careful) != Outcome::next)
+        resume = deliver_and_dispatch(cpu);
+    else if (!block)
+        resume = dispatch(cpu);
+    else {
+        split_flags(cpu);
+        resume = block->entry_memory;
+    }
+    return block;
+}
+
+// In the midst of a run of stack accesses: the page that they rely on is not certain any more, or will not be once the access is done.
+AccessResult begin_carefully(Cpu& cpu, AccessSite const& site)
+{
+    u8* resume = nullptr;
+    find_careful(cpu, site.flags_in_memory, resume);
+    return { 0, resume };
+}
+
 // The operand is in two pages, or on the bus.
 AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::Target const& first, Mmu::Target const& second, u32 first_size)
 {
@@ -159,6 +185,8 @@ AccessResult access_out_of_reach(Cpu& cpu, u64 linear, AccessSite const& site)
 {
     if (!site.masked)
         return access_fault(cpu, site);
+    if (site.in_stack_run)
+        return begin_carefully(cpu, site);
     cpu.operand.missing[0] = cpu.operand.missing[1] = cpu.fault;
     u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
     return access_guarded(cpu, linear, site, {}, { false, false }, site.size < room ? site.size : room);
@@ -176,6 +204,7 @@ AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_ca
         note_data_access(cpu, linear, site.size, site.access);
     }
     TlbIndex const index = mode::tlb(cpu.mode);
+    u64 const stack_page = cpu.stack_pages[index].page;
     u32 const room = static_cast<u32>(0x1000 - (linear & 0xfff));
     u32 const first_size = site.size < room ? site.size : room;
     Mmu::Target parts[2];
@@ -195,11 +224,15 @@ AccessResult access(Cpu& cpu, u64 linear, AccessSite const& site, bool end_is_ca
     if (!present[1] && !site.masked)
         return access_fault(cpu, site);
     cpu.operand.missing[1] = cpu.fault;
+    bool const in_place = present[0] && present[1] && first.host && (!crosses || (second.host && second.host == first.host + first_size));
+    bool const watched = site.access == Access::write && (first.watched || second.watched);
+    if (site.in_stack_run && (!in_place || watched || cpu.stack_pages[index].page != stack_page))
+        return begin_carefully(cpu, site);
     if (!present[0] || !present[1])
         return access_guarded(cpu, linear, site, parts, present, first_size);
-    if (!first.host || (crosses && (!second.host || second.host != first.host + first_size)))
+    if (!in_place)
         return access_by_pieces(cpu, linear, site, first, second, first_size);
-    if (site.access == Access::write && (first.watched || second.watched)) {
+    if (watched) {
         ++cpu.statistics->slow_watched;
         auto& operand = cpu.operand;
         operand.kind = Cpu::OperandBounce::Kind::in_place;
@@ -286,6 +319,21 @@ AccessResult runtime_find_page(Cpu* cpu, u64 linear, HotSite const* site)
     ++cpu->statistics->slow_accesses;
     ++cpu->statistics->slow_refills;
     return { linear, site->resume };
+}
+
+// The bytes of a run of stack accesses are in two pages, or in one that is not known to be writable.
+u8* runtime_stack_miss(Cpu* cpu, StackSite* site)
+{
+    cpu->rip = site->rip;
+    Block* const known = __atomic_load_n(&site->careful, __ATOMIC_RELAXED);
+    if (known && known->valid)
+        return known->entry_memory;
+    u64 const flushes = cpu->mmu->cache().statistics().flushes;
+    u8* resume = nullptr;
+    Block* const found = find_careful(*cpu, site->flags_in_memory, resume);
+    if (found && cpu->mmu->cache().statistics().flushes == flushes)
+        __atomic_store_n(&site->careful, found, __ATOMIC_RELAXED);
+    return resume;
 }
 
 u8* runtime_commit(Cpu* cpu, AccessSite const* site)

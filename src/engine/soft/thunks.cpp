@@ -83,7 +83,8 @@ namespace {
 
 class Generator {
 public:
-    explicit Generator(CodeCache& cache) : m_cache(cache), m_start(cache.code_space(4096)), m_asm(m_start, m_start + 4096) {}
+    static constexpr u64 most_code = 8192;
+    explicit Generator(CodeCache& cache) : m_cache(cache), m_start(cache.code_space(most_code)), m_asm(m_start, m_start + most_code) {}
     Thunks generate();
 
 private:
@@ -116,6 +117,7 @@ private:
     }
     template<typename Site>
     u8* access(AccessResult (*function)(Cpu*, u64, Site const*));
+    u8* stack_misses(TlbIndex);
 
     CodeCache& m_cache;
     u8* m_start;
@@ -134,6 +136,35 @@ u8* Generator::access(AccessResult (*function)(Cpu*, u64, Site const*))
     m_asm.mov(scratch_a, x86::rdx);
     load_registers();
     m_asm.jump_register(scratch_a);
+    return start;
+}
+
+// The stack's page becomes the one that a run's bytes lie in, if the look-aside table knows it to be writable.
+u8* Generator::stack_misses(TlbIndex index)
+{
+    u8* const start = here();
+    m_asm.gs_store(true, scratch_offset(2), scratch_b);
+    m_asm.load_sign_extended32(address_register, HostMemory(scratch_b, HostMemory::no_register, offsetof(StackSite, begin)));
+    m_asm.arithmetic(Arithmetic::add, true, address_register, x86::rsp);
+    m_asm.load(4, scratch_a, HostMemory(scratch_b, HostMemory::no_register, offsetof(StackSite, last)));
+    m_asm.arithmetic(Arithmetic::add, true, scratch_a, address_register);
+    m_asm.mov32(scratch_b, address_register);
+    m_asm.shr(false, scratch_b, 7);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, scratch_b, (tlb_entries - 1) << 5);
+    m_asm.arithmetic_imm(Arithmetic::and_, true, scratch_a, -4096);
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, scratch_a, tlb_write_tag_offset(index), scratch_b);
+    JumpSite const unknown = m_asm.jump_forward(Condition::not_equal);
+    m_asm.gs_store(true, stack_page_offset(index), scratch_a);
+    m_asm.gs_load(true, scratch_a, tlb_addend_offset(index), scratch_b);
+    m_asm.gs_store(true, stack_addend_offset(index), scratch_a);
+    m_asm.gs_load(true, scratch_b, scratch_offset(2));
+    m_asm.load(8, scratch_b, HostMemory(scratch_b, HostMemory::no_register, offsetof(StackSite, resume)));
+    m_asm.jump_register(scratch_b);
+    m_asm.bind(unknown);
+    store_registers();
+    m_asm.gs_load(true, x86::rsi, scratch_offset(2));
+    call(runtime_stack_miss);
+    resume_at_rax();
     return start;
 }
 
@@ -176,6 +207,9 @@ Thunks Generator::generate()
     thunks.access_segmented = access(runtime_access_segmented);
     thunks.site_misses = access(runtime_site_misses);
     thunks.find_page = access(runtime_find_page);
+
+    for (u8 index = 0; index < tlb_index_count; ++index)
+        thunks.stack_misses[index] = stack_misses(static_cast<TlbIndex>(index));
 
     thunks.commit = here();
     m_asm.mov(scratch_a, x86::rax);
@@ -222,7 +256,7 @@ Thunks Generator::generate()
     call(runtime_jump_from);
     resume_at_rax();
 
-    ASSERT(!m_asm.overflowed(), "the thunks fit their page");
+    ASSERT(!m_asm.overflowed(), "the thunks fit their space");
     m_cache.commit_code(m_asm.position());
     return thunks;
 }

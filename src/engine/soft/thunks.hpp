@@ -61,6 +61,7 @@ struct Thunks {
     u8* access_segmented = nullptr;  // r14 = offset in site->segment
     u8* site_misses = nullptr;       // r14 = linear address, r15 = HotSite*; flags in memory or dead
     u8* find_page = nullptr;         // the same
+    u8* stack_misses[tlb_index_count] {}; // r15 = StackSite*; flags in memory or dead
     u8* commit = nullptr;            // r15 = AccessSite*: the operand in the bounce buffer has its new value; keeps RFLAGS
     u8* operation_host = nullptr;    // r15 = OperationSite*
     u8* operation_memory = nullptr;

@@ -154,7 +154,7 @@ void Translator::emit_indirect_tail(Step const& step, i32 stack_adjustment)
 
 void Translator::emit_stack_adjust(i32 amount)
 {
-    if (m_hot && is64() && m_steps[m_current].group >= 0) {
+    if (is64() && shares_check(m_steps[m_current])) {
         m_stack_pending += amount;
         return;
     }
@@ -169,7 +169,7 @@ void Translator::emit_stack_adjust(i32 amount)
 Translator::Reference Translator::emit_stack_access(i32 displacement, unsigned width, Access access, bool ends_instruction)
 {
     Step const& step = m_steps[m_current];
-    if (m_hot && step.group >= 0 && !(step.insn.has_memory && step.insn.info->memory != x86::MemoryAccess::none))
+    if (shares_check(step) && !(step.insn.has_memory && step.insn.info->memory != x86::MemoryAccess::none))
         return emit_group_member(step, m_groups[step.group], { .base = x86::rsp, .displacement = displacement, .size = static_cast<u16>(width), .writes = access == Access::write });
     settle_stack_pointer();
     clobber_flags(live_before(step));
@@ -251,7 +251,7 @@ void Translator::emit_leave(Step const& step)
         m_asm.lea(true, x86::rsp, x86::rbp, Assembler::no_register, 1, static_cast<i32>(width));
         width == 2 ? m_asm.mov16(x86::rbp, m_plan.a) : m_asm.mov(x86::rbp, m_plan.a);
     };
-    if (m_hot && step.group >= 0)
+    if (shares_check(step))
         return emit_access(emit_group_member(step, m_groups[step.group], { .base = x86::rbp, .displacement = 0, .size = static_cast<u16>(width), .writes = false }), body);
     clobber_flags(live_before(step));
     m_asm.mov(m_plan.address, x86::rbp);
@@ -312,13 +312,13 @@ void Translator::emit_jump_indirect(Step const& step)
 // The return address is pushed after the target has been read, and the target waits meanwhile.
 void Translator::emit_call_indirect(Step const& step)
 {
-    bool const shares_check = m_hot && step.group >= 0 && !step.insn.has_memory;
-    if (!shares_check) {
+    bool const looked_up = shares_check(step) && !step.insn.has_memory;
+    if (!looked_up) {
         emit_read_target(step);
         m_asm.gs_store(true, scratch_offset(0), m_plan.address);
     } else if (step.insn.rm == x86::rsp)
         settle_stack_pointer();
-    if (shares_check) {
+    if (looked_up) {
         // The check may start the instruction again, so it comes first; the registers stay as they are until the store is done.
         emit_access(emit_stack_access(-static_cast<i32>(step.insn.operand_size), step.insn.operand_size, Access::write, false), [&](HostMemory where) {
             emit_read_target(step);

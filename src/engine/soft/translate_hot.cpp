@@ -12,14 +12,16 @@ static unsigned size_class(u16 size)
 {
     return size <= run_size_classes[0] ? 0 : size <= run_size_classes[1] ? 1 : 2;
 }
-static u32 addend_offset(u16 slot)
+u32 Translator::addend_offset(u16 slot) const
 {
+    if (slot == stack_slot)
+        return stack_addend_offset(m_tlb);
     return is_run_slot(slot) ? run_addend_offset(slot) : site_addend_offset(slot);
 }
 
 bool Translator::can_be_hot(ModeBits mode)
 {
-    constexpr ModeBits odd = mode::single_step | mode::alignment_check | mode::real_addressing;
+    constexpr ModeBits odd = mode::single_step | mode::alignment_check | mode::real_addressing | mode::careful;
     return mode::linkable(mode) && !(mode & odd);
 }
 
@@ -103,6 +105,8 @@ void Translator::emit_group_address(Group const& group)
 // Afterwards r15 is what leads from linear addresses of the group to the host's.
 void Translator::emit_group_check(Step const& step, Group& group)
 {
+    if (group.slot == stack_slot)
+        return emit_stack_run_check(group);
     u16 const span = static_cast<u16>(group.end - group.begin);
     count(Counter::site_look_up);
     MemoryOperand const operand { .segment = Segment::ds, .size = span, .access = group.writes ? Access::write : Access::read, .reads = true };

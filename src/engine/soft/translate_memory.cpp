@@ -102,7 +102,7 @@ void Translator::emit_stack_miss(MemoryOperand const& operand, AccessSite* site)
 
 Translator::Reference Translator::emit_operand(Step const& step, MemoryOperand const& operand)
 {
-    if (m_hot && step.group >= 0) {
+    if (shares_check(step)) {
         auto const& insn = step.insn;
         bool const constant = insn.base == 0xff;
         i64 const displacement = constant && insn.rip_relative ? insn.displacement + static_cast<i64>(rip_behind(step)) : insn.displacement;
@@ -123,6 +123,7 @@ Translator::Reference Translator::emit_translate(MemoryOperand const& operand)
         emit_site_check(operand);
         return { nullptr, m_plan.address };
     }
+    m_addend_slot = no_slot;
     auto* const site = m_cache.make<AccessSite>();
     ASSERT(site, "the cache had room for a block");
     site->rip = rip_of(step);
@@ -135,6 +136,7 @@ Translator::Reference Translator::emit_translate(MemoryOperand const& operand)
     site->segment = operand.segment;
     site->alignment = operand.alignment;
     site->ends_instruction = operand.ends_instruction;
+    site->in_stack_run = static_cast<int>(m_current) <= m_run_end;
     if (is64()) {
         if (operand.segment == Segment::fs || operand.segment == Segment::gs)
             m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, segment_base_offset(operand.segment));

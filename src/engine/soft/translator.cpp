@@ -128,19 +128,19 @@ bool Translator::allowed(x86::Instruction const& insn) const
     return false;
 }
 
-static bool device_not_available(x86::Instruction const& insn, ModeBits mode)
+bool Translator::device_not_available(x86::Instruction const& insn) const
 {
     using x86::Unit;
     bool const wait = insn.map == x86::OpcodeMap::primary && insn.opcode == 0x9b;
     if (wait)
-        return (mode & mode::monitor_fpu) && (mode & mode::task_switched);
+        return (m_mode & mode::monitor_fpu) && (m_mode & mode::task_switched);
     switch (insn.info->unit) {
     case Unit::integer:
         return false;
     case Unit::x87:
-        return (mode & (mode::task_switched | mode::fpu_emulation)) != 0;
+        return (m_mode & (mode::task_switched | mode::fpu_emulation)) != 0;
     default:
-        return (mode & mode::task_switched) != 0;
+        return (m_mode & mode::task_switched) != 0;
     }
 }
 
@@ -168,18 +168,15 @@ void Translator::emit_step(Step const& step)
 {
     if (!keeps_addend(step.insn))
         m_addend_slot = no_slot;
+    bool const undefined = !allowed(step.insn);
+    if (undefined || device_not_available(step.insn)) {
+        settle_stack_pointer();
+        emit_call(step, undefined ? execute_undefined : execute_not_available, true);
+        m_ended = true;
+        return;
+    }
     if (m_stack_pending != 0 && minds_stack_pointer(step))
         settle_stack_pointer();
-    if (!allowed(step.insn)) {
-        emit_call(step, execute_undefined, true);
-        m_ended = true;
-        return;
-    }
-    if (device_not_available(step.insn, m_mode)) {
-        emit_call(step, execute_not_available, true);
-        m_ended = true;
-        return;
-    }
     switch (step.insn.info->operation) {
     case Operation::copy: return emit_copy(step);
     case Operation::nop: return;
@@ -318,6 +315,9 @@ void Translator::emit_late(Late const& late)
         return jump_to_thunk(m_thunks.commit);
     case Late::Kind::stack:
         return emit_stack_miss(late.operand, late.site);
+    case Late::Kind::stack_run:
+        m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(late.stack_site)); // SAFETY: as above
+        return jump_to_thunk(m_thunks.stack_misses[m_tlb]);
     case Late::Kind::access:
         m_asm.mov_imm(m_plan.b, reinterpret_cast<std::uintptr_t>(late.site)); // SAFETY: as above
         return jump_to_thunk(late.segmented ? m_thunks.access_segmented : m_thunks.access);
@@ -409,6 +409,7 @@ Outcome Translator::try_to_translate(u64 physical, ModeBits mode)
     m_addend_slot = no_slot;
     m_plan = m_hot_plan = {};
     m_stack_pending = 0;
+    m_run_end = -1;
     m_loop_head = nullptr;
     std::fill(std::begin(m_needs_copy), std::end(m_needs_copy), false);
     m_hot = m_block->hot = can_be_hot(mode) && m_cache.is_hot(physical, m_rip, mode);

@@ -39,7 +39,7 @@ private:
         i16 offset;          // from the block's start
         bool goes_elsewhere; // a jump that leads to the next step
         u16 live_after;      // arithmetic flags that something after it may read
-        i8 group;            // of hot code: which group its first memory operand belongs to; -1: none
+        i8 group;            // which group its first memory operand belongs to, or of cold code which run of stack accesses; -1: none
     };
     using Emit = void (Translator::*)(Step const&);
 
@@ -71,6 +71,7 @@ private:
     Outcome try_to_translate(u64 physical, ModeBits);
     void publish_block();
     bool allowed(x86::Instruction const&) const;
+    bool device_not_available(x86::Instruction const&) const;
     void emit_block();
     void emit_entry();
     void emit_tail_guard();
@@ -134,6 +135,7 @@ private:
         u8 first_base;       // this register,
         u8 first_index;      // plus this one times `scale`
         u16 slot;
+        u8 last_step = 0;    // of a run of stack accesses, the last
     };
     struct Candidate {       // an access whose address is a register, perhaps another one scaled, and a constant
         u8 base;             // 0xff: the address is a constant
@@ -152,6 +154,9 @@ private:
     void settle_stack_pointer();
     bool minds_stack_pointer(Step const&) const;
     void find_groups();
+    // Does the code in hand rely on the check of the step's group? Not what a hot block's careful copy is made of.
+    bool shares_check(Step const& step) const { return step.group >= 0 && (m_hot || !m_block->hot); }
+    u32 addend_offset(u16 slot) const;
     bool candidate(Step const&, Candidate&) const;
     void join_group(unsigned step, Candidate const&, Roots const&);
     bool leads_to(Group&, Roots const&) const;
@@ -164,6 +169,16 @@ private:
     void emit_probe(u16 size, Access);
     void emit_page_of(u16 size, u64 mask = page_mask);
     void emit_careful_copy();
+
+    // stack_runs.cpp: accesses relative to the stack pointer, one after the other, share one look at the stack's page
+    void find_stack_runs();
+    void open_stack_run(unsigned step, i64 begin);
+    bool join_stack_run(unsigned step, i64 begin, Candidate const&);
+    void close_stack_run();
+    bool stack_access(Step const&, Candidate&) const;
+    bool follows_stack(Step const&, i64& stack) const;
+    void emit_stack_run_check(Group const&);
+    static bool adds_constant(x86::Instruction const&, i64& amount);
 
     // translate_copy.cpp: instructions that the host runs
     static bool may_trap(x86::Instruction const&); // may the host raise an exception of the guest's?
@@ -236,11 +251,12 @@ private:
 
     // Code that is needed rarely goes behind the block.
     struct Late {
-        enum class Kind : u8 { access, edge, exit, poll, tail, copy, stack, refill, wanderer };
+        enum class Kind : u8 { access, edge, exit, poll, tail, copy, stack, stack_run, refill, wanderer };
         Kind kind;
         JumpSite from;
         AccessSite* site = nullptr;
         Edge* edge = nullptr;
+        StackSite* stack_site = nullptr;
         bool segmented = false;
         u8* body_begin = nullptr; // of a copy: the code in line
         u8* body_end = nullptr;
@@ -307,10 +323,12 @@ private:
     Group m_groups[most_groups];
     unsigned m_group_count = 0;
     static constexpr u16 no_slot = 0xffff;
+    static constexpr u16 stack_slot = 0xfffe; // of groups that are runs of stack accesses: the stack's page
     u16 m_addend_slot = no_slot; // whose addend r15 holds
     RegisterPlan m_plan;         // in force where code is emitted now
     RegisterPlan m_hot_plan;     // of the block's hot code
     u16 m_written = 0;           // registers that the block changes
+    int m_run_end = -1;          // up to which step accesses rely on the last look at the stack's page
     i32 m_stack_pending = 0;     // what the stack pointer still has to be moved by
     u8* m_loop_head = nullptr;   // writable view: where a block that jumps to itself goes on, without leaving the plan
     bool m_needs_copy[most_instructions];
