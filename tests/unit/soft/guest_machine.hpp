@@ -31,7 +31,7 @@ public:
     u64 priority = 0;
 };
 
-// Samples come as signals, which ThreadSanitizer holds back while guest code runs: nothing is ever found hot then.
+// Samples come as signals, which ThreadSanitizer holds back while guest code runs: all code is hot from the start there.
 #ifdef __SANITIZE_THREAD__
 constexpr bool samples_come = false;
 #else
@@ -39,7 +39,7 @@ constexpr bool samples_come = true;
 #endif
 #define SKIP_WITHOUT_SAMPLES()                                                                                        \
     if (!samples_come)                                                                                                \
-    GTEST_SKIP() << "ThreadSanitizer holds samples back, so that nothing is found hot"
+    GTEST_SKIP() << "ThreadSanitizer holds samples back, and all code is hot"
 
 class GuestMachine {
 public:

@@ -17,8 +17,7 @@ u64 statistic(Vcpu const& vcpu, std::string const& name)
 
 class HotCode : public ::testing::Test {
 protected:
-    void SetUp() override { SKIP_WITHOUT_SAMPLES(); }
-    void expect_hot() { EXPECT_GT(statistic(*m.vcpu, "blocks found hot"), 0u); }
+    void expect_hot() { EXPECT_TRUE(!samples_come || statistic(*m.vcpu, "blocks found hot") != 0); }
 
     GuestMachine m;
     static constexpr u64 many = 60'000'000;

@@ -11,8 +11,6 @@ using namespace x86;
 
 class PageRuns : public ::testing::Test {
 protected:
-    void SetUp() override { SKIP_WITHOUT_SAMPLES(); }
-
     static constexpr u64 linear = 0x4000'0000, page = 0x1000, pages = 16;
     static constexpr u64 directory = 0x20000, table = 0x21000, frames = 0x400000;
 

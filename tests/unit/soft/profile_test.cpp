@@ -39,6 +39,7 @@ std::vector<u8> const calls { 0x31, 0xc0, 0xb9, 0xe8, 3, 0, 0, 0xe8, 3, 0, 0, 0,
 
 TEST(Profile, CountsEndsOfBlocks)
 {
+    SKIP_WITHOUT_SAMPLES();
     GuestMachine m({ .profile = true });
     auto const end = m.run(m.long_mode(), calls);
     EXPECT_EQ(end.gpr[rax], 1000u);
@@ -117,6 +118,7 @@ TEST(Profile, SamplesFindTheHotBlock)
 
 TEST(PerfMap, NamesBlocksAndThunks)
 {
+    SKIP_WITHOUT_SAMPLES();
     std::string const path = fmt::format("/tmp/perf-{}.map", getpid());
     {
         GuestMachine m({ .perf_map = true });
