@@ -88,11 +88,12 @@ void Translator::probe_stack_page(MemoryOperand const& operand, AccessSite* site
     m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, stack_addend_offset(m_tlb));
 }
 
-// Behind the block: the ordinary look-up. Only a page that was found writable becomes the stack's.
+// Behind the block: the ordinary look-up. Only a page that was found writable becomes the stack's, and none while a run of accesses relies on the
+// one there is.
 void Translator::emit_stack_miss(MemoryOperand const& operand, AccessSite* site)
 {
     probe_look_aside(operand, site);
-    if (operand.stack_top) {
+    if (operand.stack_top && !site->in_stack_run) {
         m_asm.gs_store(true, stack_page_offset(m_tlb), m_plan.a);
         m_asm.gs_load(true, m_plan.b, tlb_addend_offset(m_tlb), m_plan.b);
         m_asm.gs_store(true, stack_addend_offset(m_tlb), m_plan.b);
