@@ -159,7 +159,7 @@ struct OpcodeInfo {
     bool lockable;             // LOCK allowed with a memory destination
     bool opcode_register;      // low three opcode bits (+REX.B) name a register: kind/use are in rm_kind/rm_use
     bool byte_operand;         // general operands are 8 bits wide
-    bool masked;               // memory elements may be suppressed by a mask (VMASKMOV, EVEX with aaa != 0)
+    bool masked;               // a mask may suppress elements of the memory operand: always (VMASKMOV), or where is_masked() says so (EVEX)
     bool vsib;                 // the memory operand's index is a vector register
     bool count_immediate;      // a shift by an immediate: the row that follows holds when the masked count is not 0
     bool distinct_destination; // #UD when the destination is also a source (AVX512-FP16 complex products)
@@ -223,6 +223,12 @@ enum class DecodeStatus : u8 {
 // Decodes one instruction at `code`, of which `available` bytes may be read. Never reads beyond them. An opcode that does not exist,
 // is not in the table, or is invalid in this code size yields `ok` with info->operation == undefined (LOCK on a form that forbids it too).
 DecodeStatus decode(u8 const* code, unsigned available, CodeSize, Instruction& out);
+
+// Does a mask suppress elements of the memory operand?
+inline bool is_masked(Instruction const& insn)
+{
+    return insn.encoding == Encoding::evex ? insn.evex_aaa != 0 : insn.info->masked;
+}
 
 // Bytes the ModRM memory operand of this instruction takes, however many; 0 for none and for XSAVE's, whose size XCR0 decides.
 unsigned memory_operand_size(Instruction const&);

@@ -141,8 +141,7 @@ bool Translator::candidate(Step const& step, Candidate& found) const
         if (!copied && operation != Operation::push && operation != Operation::call_indirect && operation != Operation::jump_indirect)
             return false;
         u16 const size = copied ? insn.memory_size : width;
-        bool const masked = insn.info->masked || insn.evex_aaa != 0 || insn.info->vsib;
-        if (insn.segment == Segment::fs || insn.segment == Segment::gs || insn.address_size != 8 || masked || size == 0 || size > 64)
+        if (insn.segment == Segment::fs || insn.segment == Segment::gs || insn.address_size != 8 || x86::is_masked(insn) || size == 0 || size > 64)
             return false;
         found = { .base = insn.base, .index = insn.index, .scale = insn.scale, .displacement = insn.displacement, .size = size,
             .writes = copied && (insn.info->memory == MemoryAccess::write || insn.info->memory == MemoryAccess::read_write) };
@@ -224,13 +223,14 @@ void Translator::join_group(unsigned step, Candidate const& access, Roots const&
         group.end = behind;
         group.writes |= access.writes;
         ++group.members;
+        group.last_step = static_cast<u8>(step);
         m_steps[step].group = static_cast<i8>(i);
         return;
     }
     if (m_group_count == most_groups || (!constant && !fits32(access.displacement)))
         return;
     m_groups[m_group_count] = { .writes = access.writes, .constant = constant, .checked = false, .members = 1, .root = root, .index_root = index_root, .scale = access.scale, .region = roots.region, .begin = begin, .end = end,
-        .check_at = static_cast<u8>(step), .first_step = static_cast<u8>(step), .first_offset = offset, .first_base = access.base, .first_index = access.index, .slot = no_slot };
+        .check_at = static_cast<u8>(step), .first_step = static_cast<u8>(step), .first_offset = offset, .first_base = access.base, .first_index = access.index, .slot = no_slot, .last_step = static_cast<u8>(step) };
     m_steps[step].group = static_cast<i8>(m_group_count++);
 }
 

@@ -1,6 +1,8 @@
 // What follows a failed check of hot code, behind the block. The look-aside tables are asked, of ordinary and of large pages, then the page tables, where
 // looking changes nothing. What is left (faults, first uses, devices, operands in two pages, watched code) is done by a second copy of the block's
 // rest, translated as everywhere else. So nothing that could drop what a check relied on ever happens between it and its accesses.
+#include <algorithm>
+
 #include "engine/soft/translator.hpp"
 
 namespace anyhyve::soft {
@@ -176,16 +178,31 @@ void Translator::emit_leave_for_copy(Late const& late)
     m_asm.jump(m_copy_label[late.step]);
 }
 
-// From the first instruction with a check on.
+// Do the same flags count in all rounds of a loop?
+bool Translator::rounds_are_alike() const
+{
+    unsigned const last_round = m_step_count - m_round_length;
+    for (unsigned i = 0; i < last_round; ++i) {
+        if (live_before(m_steps[i]) != live_before(m_steps[last_round + i % m_round_length]))
+            return false;
+    }
+    return true;
+}
+
+// From the first instruction with a check on. The rounds of a loop share the last one's copy: from there it goes on with the loop's start.
 void Translator::emit_careful_copy()
 {
-    unsigned first = 0;
-    while (first < m_step_count && !m_needs_copy[first])
-        ++first;
+    unsigned const last_round = rounds_are_alike() ? m_step_count - m_round_length : 0;
+    auto const copied_as = [&](unsigned step) { return step < last_round ? last_round + step % m_round_length : step; };
+    unsigned first = m_step_count;
+    for (unsigned i = 0; i < m_step_count; ++i) {
+        if (m_needs_copy[i])
+            first = std::min(first, copied_as(i));
+    }
     if (first == m_step_count)
         return;
     for (unsigned i = 0; i < m_late_count; ++i) {
-        if ((m_late[i].kind == Late::Kind::refill || m_late[i].kind == Late::Kind::wanderer) && m_late[i].step == first)
+        if ((m_late[i].kind == Late::Kind::refill || m_late[i].kind == Late::Kind::wanderer) && copied_as(m_late[i].step) == first)
             m_flags_in = m_late[i].flags_in;
     }
     m_hot = false;
@@ -193,6 +210,10 @@ void Translator::emit_careful_copy()
     m_plan = {};
     m_stack_pending = 0;
     emit_steps(first);
+    for (unsigned i = 0; i < last_round; ++i) {
+        m_copy_label[i] = m_copy_label[copied_as(i)];
+        m_copy_flags[i] = m_copy_flags[copied_as(i)];
+    }
 }
 
 } // namespace anyhyve::soft

@@ -52,13 +52,13 @@ bool Translator::goes_on(Step& step, i64& offset) const
 void Translator::unroll_loop()
 {
     constexpr unsigned most_rounds = 4;
+    m_round_length = m_step_count;
     if (!m_hot || !is64() || m_block->crosses_page || !loops_to_itself())
         return;
-    unsigned const length = m_step_count;
-    for (unsigned round = 1; round < most_rounds && m_step_count + length <= m_room; ++round) {
+    for (unsigned round = 1; round < most_rounds && m_step_count + m_round_length <= m_room; ++round) {
         m_steps[m_step_count - 1].goes_elsewhere = true;
-        std::copy_n(m_steps, length, m_steps + m_step_count);
-        m_step_count += length;
+        std::copy_n(m_steps, m_round_length, m_steps + m_step_count);
+        m_step_count += m_round_length;
         m_steps[m_step_count - 1].goes_elsewhere = false;
     }
     find_liveness();

@@ -79,7 +79,7 @@ bool Translator::join_stack_run(unsigned step, i64 begin, Candidate const& acces
 void Translator::open_stack_run(unsigned step, i64 begin)
 {
     m_groups[m_group_count++] = { .writes = false, .constant = false, .checked = false, .members = 0, .root = x86::rsp, .index_root = 0xffff, .scale = 1, .region = 0, .begin = begin, .end = begin,
-        .check_at = static_cast<u8>(step), .first_step = static_cast<u8>(step), .first_offset = 0, .first_base = x86::rsp, .first_index = 0xff, .slot = stack_slot };
+        .check_at = static_cast<u8>(step), .first_step = static_cast<u8>(step), .first_offset = 0, .first_base = x86::rsp, .first_index = 0xff, .slot = stack_slot, .last_step = static_cast<u8>(step) };
 }
 
 void Translator::find_stack_runs()

@@ -242,7 +242,7 @@ void Translator::emit_copy_memory_form(Step const& step)
     auto const& info = *insn.info;
     emit_pending_x87_check(step);
     bool const writes = info.memory == MemoryAccess::write || info.memory == MemoryAccess::read_write;
-    bool const masked = insn.encoding == Encoding::evex ? insn.evex_aaa != 0 : info.masked;
+    bool const masked = x86::is_masked(insn);
     Reference const reference = emit_operand(step, {
         .segment = insn.segment,
         .size = static_cast<u16>(access_size(insn)),

@@ -59,6 +59,21 @@ u16 Translator::take_slot(Step const& step, Access access)
     return m_cache.strays(m_physical + step.offset) ? m_cache.take_run_slot(m_tlb, kind) : m_cache.take_site_slot(m_tlb, kind);
 }
 
+// The rounds of a loop find the same page, mostly: the same accesses of the next round get the slot of those of the last, once these are done.
+u16 Translator::take_group_slot(Group const& group)
+{
+    Step const& step = m_steps[group.first_step];
+    if (group.constant)
+        return m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::constant_write : SiteKind::constant_read);
+    for (Group const& other : std::span(m_groups).first(static_cast<std::size_t>(&group - m_groups))) {
+        if (other.checked && !other.constant && other.writes == group.writes && m_steps[other.first_step].offset == step.offset && other.last_step < m_current)
+            return other.slot;
+    }
+    if (m_cache.wanders(m_physical + step.offset))
+        return m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::write : SiteKind::read);
+    return take_slot(step, group.writes ? Access::write : Access::read);
+}
+
 // r13 = linear address. Jumps when the slot's page or run does not hold all of the access.
 JumpSite Translator::emit_slot_compare(u16 slot, u16 size)
 {
@@ -110,10 +125,8 @@ void Translator::emit_group_check(Step const& step, Group& group)
     u16 const span = static_cast<u16>(group.end - group.begin);
     count(Counter::site_look_up);
     MemoryOperand const operand { .segment = Segment::ds, .size = span, .access = group.writes ? Access::write : Access::read, .reads = true };
-    Step const& member = m_steps[group.first_step];
-    bool const wanders = m_cache.wanders(m_physical + member.offset);
-    group.slot = group.constant ? m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::constant_write : SiteKind::constant_read)
-        : wanders ? m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::write : SiteKind::read) : take_slot(member, operand.access);
+    bool const wanders = m_cache.wanders(m_physical + m_steps[group.first_step].offset);
+    group.slot = take_group_slot(group);
     if (wanders) {
         emit_group_address(group);
         emit_probe(span, operand.access);

@@ -135,7 +135,7 @@ private:
         u8 first_base;       // this register,
         u8 first_index;      // plus this one times `scale`
         u16 slot;
-        u8 last_step = 0;    // of a run of stack accesses, the last
+        u8 last_step;        // the last member's
     };
     struct Candidate {       // an access whose address is a register, perhaps another one scaled, and a constant
         u8 base;             // 0xff: the address is a constant
@@ -168,6 +168,7 @@ private:
     void emit_group_address(Group const&);
     void emit_probe(u16 size, Access);
     void emit_page_of(u16 size, u64 mask = page_mask);
+    bool rounds_are_alike() const;
     void emit_careful_copy();
 
     // stack_runs.cpp: accesses relative to the stack pointer, one after the other, share one look at the stack's page
@@ -272,6 +273,7 @@ private:
 
     void note_check(JumpSite from, Late::Kind, Step const&, MemoryOperand const&, u16 slot);
     u16 take_slot(Step const&, Access);
+    u16 take_group_slot(Group const&);
     JumpSite emit_slot_compare(u16 slot, u16 size);
 
     // hot_misses.cpp: what a check has not found
@@ -306,6 +308,7 @@ private:
     Step m_steps[most_instructions];
     unsigned m_step_count = 0;
     unsigned m_room = most_instructions; // so many, and no more
+    unsigned m_round_length = 0;         // of a loop that goes round more than once in the block, one round; otherwise all steps
     unsigned m_current = 0;
     FlagsIn m_flags_in = FlagsIn::host;
     u16 m_live_in = 0;

@@ -94,6 +94,52 @@ TEST_F(HotCode, PushesAndPops)
     expect_hot();
 }
 
+// What a round reads may be in two pages. The carry goes from round to round.
+TEST_F(HotCode, CarriesFlagsFromRoundToRound)
+{
+    constexpr u64 size = 64 * KiB, rounds = 4000, stride = 20;
+    u64 expected = 0;
+    for (u64 i = 0; i < size + 16; i += 8)
+        m.put<u64>(GuestMachine::data + i, (i + 1) * 0x9e37'79b9'7f4a'7c15);
+    for (u64 round = 0; round < rounds; ++round) {
+        bool carry = false;
+        for (u64 i = 0; i + stride <= size; i += stride) {
+            u64 const value = m.get<u64>(GuestMachine::data + i);
+            bool const first = __builtin_add_overflow(expected, value, &expected);
+            carry = __builtin_add_overflow(expected, u64 { carry }, &expected) || first;
+        }
+    }
+    auto s = m.long_mode();
+    s.gpr[rdx] = rounds;
+    // O: mov esi,data; mov ecx,count; clc; L: mov rbx,[rsi]; adc rax,rbx; lea rsi,[rsi+20]; dec rcx; jne L; sub rdx,1; jne O
+    u64 const from = GuestMachine::data, count = size / stride;
+    auto const byte = [](u64 value, unsigned n) { return static_cast<u8>(value >> 8 * n); };
+    auto const e = m.run(s, { 0xbe, byte(from, 0), byte(from, 1), byte(from, 2), byte(from, 3), 0xb9, byte(count, 0), byte(count, 1), byte(count, 2), byte(count, 3), 0xf8, 0x48, 0x8b, 0x1e, 0x48, 0x11, 0xd8, 0x48, 0x8d, 0x76, stride, 0x48, 0xff, 0xc9, 0x75, 0xf1, 0x48, 0x83, 0xea, 1, 0x75, 0xe0 });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rax], expected);
+    expect_hot();
+}
+
+// Its exit is in the middle of a round: before it flags count, behind it they do not.
+TEST_F(HotCode, LeavesALoopInTheMiddleOfARound)
+{
+    constexpr u64 size = 64 * KiB, rounds = 4000, stride = 20;
+    u64 expected = 0;
+    for (u64 i = 0; i < size + 16; i += 8)
+        m.put<u64>(GuestMachine::data + i, (i + 1) * 0x9e37'79b9'7f4a'7c15);
+    for (u64 i = 0; i < size; i += stride)
+        expected += m.get<u64>(GuestMachine::data + i);
+    auto s = m.long_mode();
+    s.gpr[rdx] = rounds;
+    s.gpr[rsi] = GuestMachine::data;
+    s.gpr[rdi] = size;
+    // O: mov rcx,rdi; mov rbx,rsi; L: sub rcx,20; jc X; mov rbp,[rbx]; add rax,rbp; lea rbx,[rbx+20]; jmp L; X: add rax,[rbx]; sub rdx,1; jne O
+    auto const e = m.run(s, { 0x48, 0x89, 0xf9, 0x48, 0x89, 0xf3, 0x48, 0x83, 0xe9, stride, 0x72, 0x0c, 0x48, 0x8b, 0x2b, 0x48, 0x01, 0xe8, 0x48, 0x8d, 0x5b, stride, 0xeb, 0xee, 0x48, 0x03, 0x03, 0x48, 0x83, 0xea, 1, 0x75, 0xdf });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rax], expected * rounds);
+    expect_hot();
+}
+
 // A store into the loop, when it has long been hot, takes effect at once.
 TEST_F(HotCode, SeesItsCodeRewritten)
 {

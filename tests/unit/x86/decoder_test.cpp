@@ -123,6 +123,14 @@ TEST(Decoder, evex_rules)
     EXPECT_EQ(high.vvvv, 31);
 }
 
+TEST(Decoder, masks_of_memory_operands)
+{
+    EXPECT_FALSE(is_masked(decode64({ 0x62, 0xe1, 0xfe, 0x48, 0x6f, 0x0e }))); // VMOVDQU64 ZMM17, [RSI]
+    EXPECT_TRUE(is_masked(decode64({ 0x62, 0xe1, 0xfe, 0x49, 0x6f, 0x0e })));  // the same by K1
+    EXPECT_TRUE(is_masked(decode64({ 0xc4, 0xe2, 0x75, 0x2c, 0x06 })));        // VMASKMOVPS
+    EXPECT_FALSE(is_masked(decode64({ 0xc5, 0xfe, 0x6f, 0x06 })));             // VMOVDQU
+}
+
 TEST(Decoder, memory_widths)
 {
     EXPECT_EQ(decode64({ 0x0f, 0x12, 0x00 }).memory_size, 8);                     // MOVLPS
