@@ -11,6 +11,7 @@
 #include "engine/soft/crowd.hpp"
 #include "engine/soft/guard_area.hpp"
 #include "engine/soft/monitor.hpp"
+#include "engine/soft/paging_structures.hpp"
 #include "vmm/engine.hpp"
 #include "x86/instruction.hpp"
 #include "x86/registers.hpp"
@@ -237,6 +238,7 @@ struct alignas(64) Cpu {
     bool nmi_blocked = false;
     bool apic_enabled = true;       // IA32_APIC_BASE, bit 11: CPUID shows it
     bool halted = false;
+    PagingStructures paging_structures;
     Monitor monitor;
     u64 spin_ticks = 0;             // how long a halted virtual CPU looks around before it sleeps; of the time stamp counter
     PendingFault fault;

@@ -197,6 +197,8 @@ bool Mmu::find_quietly(u64 linear, Access access, TlbIndex index)
 {
     if (fill_from_large_page(linear, access, index))
         return true;
+    if (m_cpu.tlb[index][tlb_slot(linear)].read_tag == (linear & page_mask))
+        return false; // the table has it, but not for stores
     Translation translation;
     ++m_statistics.page_walks;
     if (!walk_quietly(linear, access, index, translation))
@@ -590,6 +592,7 @@ void Mmu::flush_code_log(FillLog& log, TlbIndex index)
 void Mmu::flush_non_global()
 {
     ++m_statistics.flushes_non_global;
+    m_cpu.paging_structures.forget_all();
     forget_pages();
     m_large_pages.flush_non_global();
     if (!m_keyed_global)
@@ -604,6 +607,7 @@ void Mmu::flush_non_global()
 void Mmu::flush_all()
 {
     ++m_statistics.flushes_all;
+    m_cpu.paging_structures.forget_all();
     forget_pages();
     m_large_pages.flush_all();
     forget_keys();
@@ -651,6 +655,7 @@ void Mmu::flush_range(u64 first, u64 size)
 void Mmu::flush_page(u64 linear)
 {
     ++m_statistics.flushes_page;
+    m_cpu.paging_structures.forget_all();
     forget_pages();
     auto const flush_large = [this, linear](u64 size) {
         m_large_pages.flush_range(linear & ~(size - 1), size);

@@ -83,22 +83,22 @@ private:
             m_outcome = page_fault(code_present | code_reserved);
             return false;
         }
-        m_user = m_user && (entry.value & user);
-        m_writable = m_writable && (entry.value & writable);
-        m_no_execute = m_no_execute || (entry.width == 8 && (entry.value & no_execute));
+        m_path.user = m_path.user && (entry.value & user);
+        m_path.writable = m_path.writable && (entry.value & writable);
+        m_path.no_execute = m_path.no_execute || (entry.width == 8 && (entry.value & no_execute));
         return true;
     }
     // Rights of the whole path (SDM vol. 3A 4.6.1).
     bool permitted() const
     {
         bool const by_user = m_rights == tlb_user;
-        if (by_user && !m_user)
+        if (by_user && !m_path.user)
             return false;
         if (m_access == Access::fetch)
-            return !m_no_execute && (by_user || !m_user || !(m_cpu.cr4 & x86::cr4::smep));
-        if (!by_user && m_user && (m_cpu.cr4 & x86::cr4::smap) && m_rights != tlb_supervisor_user_access)
+            return !m_path.no_execute && (by_user || !m_path.user || !(m_cpu.cr4 & x86::cr4::smep));
+        if (!by_user && m_path.user && (m_cpu.cr4 & x86::cr4::smap) && m_rights != tlb_supervisor_user_access)
             return false;
-        return m_access == Access::read || m_writable || !write_protected();
+        return m_access == Access::read || m_path.writable || !write_protected();
     }
     // Do writes by this privilege need a right to write?
     bool write_protected() const { return m_rights == tlb_user || (m_cpu.cr0 & x86::cr0::wp); }
@@ -112,8 +112,8 @@ private:
     Outcome finish(Entry* path, unsigned count, u64 page_base, u8 page_shift, bool update, Translation& translation)
     {
         Entry& leaf = path[count - 1];
-        KeyedPages const pages = m_user ? user_pages : supervisor_pages;
-        bool const keyed = m_keys && (m_cpu.cr4 & (m_user ? x86::cr4::pke : x86::cr4::pks));
+        KeyedPages const pages = m_path.user ? user_pages : supervisor_pages;
+        bool const keyed = m_keys && (m_cpu.cr4 & (m_path.user ? x86::cr4::pke : x86::cr4::pks));
         unsigned const key = keyed ? static_cast<unsigned>(bits(leaf.value, 62, 59)) : 0;
         u32 const denied = keyed && update ? denied_by_key(pages, key) : 0;
         if (denied & (m_access == Access::write ? KeyRights::access_disabled | KeyRights::write_disabled : KeyRights::access_disabled))
@@ -127,11 +127,11 @@ private:
         }
         translation.accessed = std::all_of(path, path + count, [](Entry const& entry) { return (entry.value & accessed) != 0; });
         translation.physical = page_base;
-        translation.user = m_user;
-        translation.writable = (m_writable || !write_protected()) && denied == 0;
+        translation.user = m_path.user;
+        translation.writable = (m_path.writable || !write_protected()) && denied == 0;
         translation.pages = pages;
         translation.key = static_cast<u8>(key);
-        translation.no_execute = m_no_execute;
+        translation.no_execute = m_path.no_execute;
         translation.global = (leaf.value & global) && (m_cpu.cr4 & x86::cr4::pge);
         translation.page_shift = page_shift;
         translation.dirty = (leaf.value & dirty) || m_access == Access::write;
@@ -142,7 +142,7 @@ private:
     u64 m_linear;
     Access m_access;
     TlbIndex m_rights;
-    bool m_user = true, m_writable = true, m_no_execute = false;
+    PathRights m_path; // so far
     bool m_keys = false; // entries hold protection keys
     Outcome m_outcome = Outcome::next;
 };
@@ -152,8 +152,14 @@ Outcome Walk::four_level(Translation& translation, bool update)
     m_keys = true;
     Entry path[4];
     u64 table = m_cpu.cr3 & physical_mask;
-    unsigned count = 0;
-    for (unsigned shift = 39;; shift -= 9) {
+    unsigned count = 0, shift = 39;
+    if (auto const* const known = m_cpu.paging_structures.find(m_linear)) {
+        table = known->table;
+        m_path = known->rights;
+        shift = 12;
+    }
+    for (;; shift -= 9) {
+        PathRights const above = m_path;
         Entry& entry = path[count++] = load(table, static_cast<unsigned>(m_linear >> shift) & 511, 8);
         bool const large = shift != 12 && shift != 39 && (entry.value & page_size);
         u64 reserved = reserved_high;
@@ -166,7 +172,10 @@ Outcome Walk::four_level(Translation& translation, bool update)
         if (large || shift == 12) {
             u64 const inside = (bit(shift) - 1) & ~u64 { 0xfff };
             u64 const base = (entry.value & physical_mask & ~(bit(shift) - 1)) | (m_linear & inside);
-            return finish(path, count, base, static_cast<u8>(shift), update, translation);
+            STEP(finish(path, count, base, static_cast<u8>(shift), update, translation));
+            if (count == 4 && (update || translation.accessed))
+                m_cpu.paging_structures.note(m_linear, table, above);
+            return Outcome::next;
         }
         table = entry.value & physical_mask;
     }
