@@ -52,11 +52,6 @@ bool watches_code_in(Cpu const& cpu, u64 linear)
     return false;
 }
 
-bool watches_code_near(Cpu const& cpu, u64 linear)
-{
-    return watches_code_in(cpu, linear) || watches_code_in(cpu, linear + page_size);
-}
-
 bool watches_access(Cpu const& cpu, u64 linear, u64 size, Access access)
 {
     return hits(cpu, linear, size, access) != 0;
@@ -64,7 +59,7 @@ bool watches_access(Cpu const& cpu, u64 linear, u64 size, Access access)
 
 u64 code_breakpoints(Cpu const& cpu)
 {
-    u64 const linear = cpu.code64() ? cpu.rip : (cpu.segment(x86::Segment::cs).base + cpu.rip) & 0xffffffff;
+    u64 const linear = cpu.code_linear(cpu.rip);
     u64 hits = 0;
     for (unsigned n = 0; n < breakpoint_count; ++n)
         if (enabled(cpu, n) && condition(cpu, n) == Condition::execute && cpu.dr[n] == linear)

@@ -14,8 +14,12 @@ inline bool breakpoints_enabled(Cpu const& cpu) { return (cpu.dr7 & 0xff) != 0; 
 // Is one of them on data in the page of `linear`, or on an instruction in that page?
 bool watches_data_in(Cpu const&, u64 linear);
 bool watches_code_in(Cpu const&, u64 linear);
-// Is one of them on an instruction in this page or the next?
-bool watches_code_near(Cpu const&, u64 linear);
+// Is cpu.rip in a page with a breakpoint on an instruction, or the one before, whose last instruction may end in it?
+inline bool watches_next_code(Cpu const& cpu)
+{
+    u64 const linear = cpu.code_linear(cpu.rip);
+    return breakpoints_enabled(cpu) && (watches_code_in(cpu, linear) || watches_code_in(cpu, linear + 0x1000));
+}
 // Do they name the access?
 bool watches_access(Cpu const&, u64 linear, u64 size, Access);
 

@@ -322,6 +322,8 @@ struct alignas(64) Cpu {
     bool long_mode() const { return (efer & x86::efer::lma) != 0; }
     x86::SegmentRegister& segment(x86::Segment s) { return segments[static_cast<u8>(s)]; }
     x86::SegmentRegister const& segment(x86::Segment s) const { return segments[static_cast<u8>(s)]; }
+    // Where code at this RIP lies.
+    u64 code_linear(u64 at) const { return code64() ? at : (segment(x86::Segment::cs).base + at) & 0xffffffff; }
     bool code64() const { return long_mode() && (segment(x86::Segment::cs).access & x86::access::long_mode); }
     bool protected_mode() const { return (cr0 & x86::cr0::pe) != 0; }
     bool virtual_8086() const { return (rflags & x86::rflags::vm) != 0; }

@@ -19,7 +19,7 @@ private:
     Kept* m_kept;
 };
 
-// Guest code is about to run, from the thread of the vCPU's SignalScope: look now and then where it is (take_sample() in runtime.cpp).
+// Guest code is about to run, from the thread of the vCPU's SignalScope: look now and then where it is (take_sample() in block_events.cpp).
 void resume_sampling(Cpu&);
 
 } // namespace anyhyve::soft

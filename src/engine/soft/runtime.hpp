@@ -31,6 +31,11 @@ u8* runtime_faulted(Cpu*);
 // The block at cpu.rip, translated if it was not yet; `guard`: what the code look-aside table holds for its page. No fault and no block: another
 // vCPU is in the way for a moment.
 Outcome find_block(Cpu&, Block*&, u64& guard, ModeBits also = 0);
+// Where cpu.rip was found before, nullptr if that is not known: no locks, no hash. And remembering it.
+u8* known_entry(Cpu const&);
+void remember_entry(Cpu&, Block const&);
+// Whatever has happened meanwhile, in its order of priority. False: leave the generated code.
+bool take_events(Cpu&);
 // Where translated code goes on at cpu.rip: looks at events, finds the block or has it translated. Flags are complete in cpu.rflags.
 u8* dispatch(Cpu&);
 // The same, once cpu.fault has been delivered.

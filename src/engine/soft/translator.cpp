@@ -401,7 +401,7 @@ Outcome Translator::try_to_translate(u64 physical, ModeBits mode)
     m_physical = m_block->physical = physical;
     m_mode = m_block->mode = mode;
     m_code_size = mode::code_size(mode);
-    m_linear = is64() ? m_rip : (m_cpu.segment(x86::Segment::cs).base + m_rip) & 0xffffffff;
+    m_linear = m_cpu.code_linear(m_rip);
     m_tlb = mode::tlb(mode);
     m_asm = Assembler(start, start + most_code);
     m_late_count = m_trap_count = 0;
