@@ -25,26 +25,6 @@ bool Translator::can_be_hot(ModeBits mode)
     return mode::linkable(mode) && !(mode & odd);
 }
 
-// r14 = linear address of `size` bytes. Afterwards r13 is their page, r15 the slot of the look-aside table, and "not equal" says that it does not know.
-void Translator::emit_probe(u16 size, Access access)
-{
-    emit_page_of(size);
-    m_asm.mov32(m_plan.b, m_plan.address);
-    m_asm.shr(false, m_plan.b, 7);
-    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, (tlb_entries - 1) << 5);
-    m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, access == Access::write ? tlb_write_tag_offset(m_tlb) : tlb_read_tag_offset(m_tlb), m_plan.b);
-}
-
-// r13 = the page, or large page, of the last of `size` bytes at r14.
-void Translator::emit_page_of(u16 size, u64 mask)
-{
-    if (size == 1)
-        m_asm.mov(m_plan.a, m_plan.address);
-    else
-        m_asm.lea(true, m_plan.a, m_plan.address, Assembler::no_register, 1, size - 1);
-    m_asm.arithmetic_imm(Arithmetic::and_, true, m_plan.a, static_cast<i32>(mask));
-}
-
 // Where the code in hand goes when a check fails: a look-up behind the block, or the careful copy at once.
 void Translator::note_check(JumpSite from, Late::Kind kind, Step const& step, MemoryOperand const& operand, u16 slot)
 {

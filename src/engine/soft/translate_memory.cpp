@@ -55,6 +55,26 @@ void Translator::emit_stack_address(i32 displacement)
         m_asm.movzx16(m_plan.address, m_plan.address);
 }
 
+// r14 = linear address of `size` bytes. Afterwards r13 is their page, r15 the slot of the look-aside table, and "not equal" says that it does not know.
+void Translator::emit_probe(u16 size, Access access)
+{
+    emit_page_of(size);
+    m_asm.mov32(m_plan.b, m_plan.address);
+    m_asm.shr(false, m_plan.b, 7);
+    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, (tlb_entries - 1) << 5);
+    m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, access == Access::write ? tlb_write_tag_offset(m_tlb) : tlb_read_tag_offset(m_tlb), m_plan.b);
+}
+
+// r13 = the page, or large page, of the last of `size` bytes at r14.
+void Translator::emit_page_of(u16 size, u64 mask)
+{
+    if (size == 1)
+        m_asm.mov(m_plan.a, m_plan.address);
+    else
+        m_asm.lea(true, m_plan.a, m_plan.address, Assembler::no_register, 1, size - 1);
+    m_asm.arithmetic_imm(Arithmetic::and_, true, m_plan.a, static_cast<i32>(mask));
+}
+
 // 9 instructions in the common case. The page of the operand's last byte is compared, so one that crosses a page misses.
 void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site)
 {
@@ -63,16 +83,7 @@ void Translator::probe_look_aside(MemoryOperand const& operand, AccessSite* site
         return;
     }
     count(Counter::look_up);
-    if (operand.size == 1)
-        m_asm.mov(m_plan.a, m_plan.address);
-    else
-        m_asm.lea(true, m_plan.a, m_plan.address, Assembler::no_register, 1, operand.size - 1);
-    m_asm.mov32(m_plan.b, m_plan.address);
-    m_asm.shr(false, m_plan.b, 7);
-    m_asm.arithmetic_imm(Arithmetic::and_, false, m_plan.b, (tlb_entries - 1) << 5);
-    m_asm.arithmetic_imm(Arithmetic::and_, true, m_plan.a, -4096);
-    u32 const tag = operand.access == Access::write ? tlb_write_tag_offset(m_tlb) : tlb_read_tag_offset(m_tlb);
-    m_asm.gs_arithmetic(Arithmetic::cmp, true, m_plan.a, tag, m_plan.b);
+    emit_probe(operand.size, operand.access);
     m_late[m_late_count++] = { .kind = Late::Kind::access, .from = m_asm.jump_forward(Condition::not_equal), .site = site };
     m_asm.gs_arithmetic(Arithmetic::add, true, m_plan.address, tlb_addend_offset(m_tlb), m_plan.b);
 }

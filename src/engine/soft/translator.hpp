@@ -114,6 +114,8 @@ private:
     // on the bounce buffer and ends in the commit thunk.
     template<typename Body>
     void emit_access(Reference const&, Body body);
+    void emit_probe(u16 size, Access);
+    void emit_page_of(u16 size, u64 mask = page_mask);
     void probe_look_aside(MemoryOperand const&, AccessSite*);
     void probe_stack_page(MemoryOperand const&, AccessSite*);
     void emit_stack_miss(MemoryOperand const&, AccessSite*);
@@ -166,8 +168,6 @@ private:
     void emit_group_check(Step const&, Group&);
     void emit_site_check(MemoryOperand const&);
     void emit_group_address(Group const&);
-    void emit_probe(u16 size, Access);
-    void emit_page_of(u16 size, u64 mask = page_mask);
     bool rounds_are_alike() const;
     void emit_careful_copy();
 
