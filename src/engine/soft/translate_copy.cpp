@@ -290,6 +290,8 @@ void Translator::emit_copy_body(Step const& step, HostMemory where)
         bool const same = field == &fields.vvvv && fields.reg.present && fields.reg.guest == field->guest; // MULX with one destination
         field->host = same ? fields.reg.host : free_scratch(where, taken);
         taken = field->host;
+        if (field->host == m_plan.b)
+            m_addend_slot = no_slot;
         if ((field->use & x86::use_read) || insn.operand_size < 4)
             m_asm.gs_load(true, field->host, gpr_offset(field->guest));
     }
