@@ -1,0 +1,45 @@
+#!/usr/bin/env python3
+"""general_registers.py BINARY OBJECT...: the objects are compiled for general registers only, since the guest's vector registers are live while
+they run. Functions that stand in several objects (inline ones, templates) are linked once, from whichever object comes first: none of those that
+these objects use may come from one that was compiled for all registers, and use them."""
+import re
+import subprocess
+import sys
+
+VECTOR = re.compile(r'%[xyz]mm\d|%mm[0-7]|%k[0-7]\b|%st\b')
+
+
+def lines_of(*command):
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+
+
+def shared_functions(objects):
+    """Weak definitions: the linker may take another object's."""
+    return {line.split()[-1] for line in lines_of('nm', *objects) if re.search(r' [wW] ', line)}
+
+
+def users_of_vector_registers(binary):
+    users, functions, function = set(), set(), None
+    for line in lines_of('objdump', '-d', '--no-show-raw-insn', binary):
+        heading = re.match(r'^[0-9a-f]+ <(.+)>:$', line)
+        if heading:
+            function = heading.group(1)
+            functions.add(function)
+        elif VECTOR.search(line):
+            users.add(function)
+    return users, functions
+
+
+def main():
+    binary, objects = sys.argv[1], sys.argv[2:]
+    shared = shared_functions(objects)
+    users, functions = users_of_vector_registers(binary)
+    wrong = [f'{name} uses vector registers' for name in sorted(shared & users)]
+    if not shared & functions or not users:
+        wrong.append(f'{binary}: nothing to look at: {len(shared & functions)} shared functions, {len(users)} that use vector registers')
+    print('\n'.join(wrong) if wrong else f'ok: {len(shared & functions)} shared functions of {len(objects)} objects')
+    return 1 if wrong else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
