@@ -160,6 +160,7 @@ constexpr SiteClass site_classes[tlb_index_count][4] = { // by TlbIndex and Site
     { { 1280, 256 }, { 1536, 128 }, { 1664, 64 }, { 1728, 64 } },
     { { 1792, 64 }, { 1856, 64 }, { 1920, 64 }, { 1984, 64 } },
 };
+constexpr unsigned fewest_site_slots = 64; // of a class
 constexpr unsigned page_slots = 2048;
 constexpr SiteClass run_classes[tlb_index_count][2] = { // by TlbIndex and SiteKind; slots behind those of single pages
     { { 2048, 192 }, { 2240, 128 } },

@@ -298,9 +298,9 @@ AccessResult runtime_site_misses(Cpu* cpu, u64 linear, HotSite const* site)
     bool const longer = took < slow && site->slot >= page_slots && cpu->mmu->runs().extend(linear, mode::tlb(cpu->mode));
     CodeCache& cache = cpu->mmu->cache();
     if (!longer && took < (has_page ? slow : quick) && cache.lock().try_lock()) {
-        if (has_page)
+        if (has_page && !cache.strays(site->physical))
             cache.note_straying(*site->block, site->physical);
-        else
+        else if (took < quick && (!has_page || site->block->valid)) // no run is long enough, or there was no slot for one
             cache.note_wandering(*site->block, site->physical);
         cache.lock().unlock();
     }

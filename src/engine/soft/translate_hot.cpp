@@ -1,5 +1,7 @@
 // Code where time is spent, translated with more care. Each access remembers the page that it found last, or the run of pages, in a slot of its own,
 // and accesses to neighbouring addresses share one check. What becomes of those that do not find what they remember: hot_misses.cpp.
+#include <algorithm>
+
 #include "engine/soft/mode.hpp"
 #include "engine/soft/translator.hpp"
 
@@ -33,10 +35,28 @@ void Translator::note_check(JumpSite from, Late::Kind kind, Step const& step, Me
     m_late[m_late_count++] = { .kind = kind, .from = from, .operand = operand, .resume = m_asm.position(), .slot = slot, .step = static_cast<u8>(number), .flags_in = m_flags_in, .group = -1, .plan = m_plan };
 }
 
+// Are accesses still to come that go where a check made before has found their page?
+bool Translator::is_relied_on(u16 slot) const
+{
+    return std::any_of(m_groups, m_groups + m_group_count, [&](Group const& group) { return group.checked && group.slot == slot && group.last_step >= m_current; });
+}
+
+// There are fewer slots for runs than a block may have groups, but not of the others.
 u16 Translator::take_slot(Step const& step, Access access)
 {
+    static_assert(most_groups <= fewest_site_slots);
     SiteKind const kind = access == Access::write ? SiteKind::write : SiteKind::read;
-    return m_cache.strays(m_physical + step.offset) ? m_cache.take_run_slot(m_tlb, kind) : m_cache.take_site_slot(m_tlb, kind);
+    u64 const physical = m_physical + static_cast<u64>(i64 { step.offset });
+    if (m_cache.strays(physical) && !m_cache.wanders(physical)) {
+        u16 const slot = m_cache.take_run_slot(m_tlb, kind);
+        if (!is_relied_on(slot))
+            return slot;
+    }
+    for (;;) {
+        u16 const slot = m_cache.take_site_slot(m_tlb, kind);
+        if (!is_relied_on(slot))
+            return slot;
+    }
 }
 
 // The rounds of a loop find the same page, mostly: the same accesses of the next round get the slot of those of the last, once these are done.
@@ -46,11 +66,9 @@ u16 Translator::take_group_slot(Group const& group)
     if (group.constant)
         return m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::constant_write : SiteKind::constant_read);
     for (Group const& other : std::span(m_groups).first(static_cast<std::size_t>(&group - m_groups))) {
-        if (other.checked && !other.constant && other.writes == group.writes && m_steps[other.first_step].offset == step.offset && other.last_step < m_current)
+        if (other.checked && !other.constant && other.writes == group.writes && m_steps[other.first_step].offset == step.offset && !is_relied_on(other.slot))
             return other.slot;
     }
-    if (m_cache.wanders(m_physical + step.offset))
-        return m_cache.take_site_slot(m_tlb, group.writes ? SiteKind::write : SiteKind::read);
     return take_slot(step, group.writes ? Access::write : Access::read);
 }
 

@@ -272,6 +272,7 @@ private:
     };
 
     void note_check(JumpSite from, Late::Kind, Step const&, MemoryOperand const&, u16 slot);
+    bool is_relied_on(u16 slot) const;
     u16 take_slot(Step const&, Access);
     u16 take_group_slot(Group const&);
     JumpSite emit_slot_compare(u16 slot, u16 size);

@@ -8,6 +8,24 @@ using namespace x86;
 
 class AccessGroups : public ::testing::Test {
 protected:
+    static constexpr u64 linear = 0x4000'0000, page = 0x1000, pages = 64;
+    static constexpr u64 directory = 0x20000, table = 0x21000, frames = 0x400000;
+
+    // Pages whose frames are nobody's neighbours: between them lie pages of zeros.
+    CpuState scattered()
+    {
+        auto s = m.long_mode();
+        put_entry(GuestMachine::page_tables + 0x1000 + 8, directory);
+        put_entry(directory, table);
+        for (u64 i = 0; i < pages; ++i)
+            put_entry(table + i * 8, frame(i));
+        return s;
+    }
+    static u64 frame(u64 number) { return frames + (number * 7 + 3) % pages * 2 * page; }
+    void put_entry(u64 at, u64 to) { m.put<u64>(at, to | 7); }
+    template<typename T>
+    void put(u64 offset, T value) { m.put<T>(frame(offset / page) + offset % page, value); }
+
     GuestMachine m;
 };
 
@@ -29,6 +47,63 @@ TEST_F(AccessGroups, SurviveInstructionsThatTakeAllScratchRegisters)
     EXPECT_EQ(m.last_exit, RunExit::halted);
     EXPECT_EQ(e.gpr[r13], 0xefu);
     EXPECT_EQ(e.gpr[rbx], 3 * many);
+}
+
+// The check of a round's accesses stands before the last access of the round before, where no flags count.
+TEST_F(AccessGroups, OfLaterRoundsAreCheckedAmidThoseOfEarlierOnes)
+{
+    constexpr u64 stride = 520, count = pages * page / stride - 1, rounds = 200'000;
+    auto s = scattered();
+    for (u64 i = 0; i < count; ++i) {
+        put<u64>(i * stride, 5);
+        put<u64>(i * stride + 8, i + 1 == count ? 1 - count : 1);
+    }
+    s.gpr[rcx] = rounds;
+    s.gpr[r8] = linear;
+    // O: mov rsi,r8; xor edx,edx; L: cmovc rbp,rbp; mov rbx,[rsi]; adc rdi,rbx; add rdx,[rsi+8]; lea rsi,[rsi+520]; jne L; sub rcx,1; jne O
+    auto const e = m.run(s, { 0x4c, 0x89, 0xc6, 0x31, 0xd2, 0x48, 0x0f, 0x42, 0xed, 0x48, 0x8b, 0x1e, 0x48, 0x11, 0xdf, 0x48, 0x03, 0x56, 8, 0x48, 0x8d, 0xb6, 8, 2, 0, 0, 0x75, 0xe9, 0x48, 0x83, 0xe9, 1, 0x75, 0xde });
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(e.gpr[rcx], 0u);
+    EXPECT_EQ(e.gpr[rdi], 5 * count * rounds);
+}
+
+// More groups are open at once than there are slots for runs of pages of their kind: a kernel that may access what is the user's has sixteen.
+TEST_F(AccessGroups, AreAsManyAsABlockHasRoomFor)
+{
+    constexpr u64 many = 3'000'000, first_pages = 40, far = 32 * MiB, far_table = 0x22000;
+    auto s = scattered();
+    put_entry(directory + far / (2 * MiB) * 8, far_table);
+    for (u64 i = 0; i < pages; ++i) {
+        put_entry(far_table + i * 8, frame(pages - 1 - i));
+        put<u64>(i * page + 8, i + 1);
+    }
+    s.cr4 |= cr4::smap;
+    s.rflags |= rflags::ac;
+    s.gpr[rcx] = many;
+    s.gpr[rdx] = 0;
+    s.gpr[rsi] = s.gpr[r9] = linear;
+    s.gpr[r8] = linear + first_pages * page;
+    // L: mov rax,[rsi]; add rbx,[rsi+page]; ... add rbx,[rsi+16*page]; add rbx,[rsi+far]; add rdx,[rsi+8]; add rsi,page; cmp rsi,r8; cmove rsi,r9; sub rcx,1; jne L
+    std::vector<u8> code { 0x48, 0x8b, 0x06 };
+    auto const add = [&code](u64 displacement) {
+        code.insert(code.end(), { 0x48, 0x03, 0x9e });
+        for (unsigned i = 0; i < 4; ++i)
+            code.push_back(static_cast<u8>(displacement >> 8 * i));
+    };
+    for (u64 i = 1; i < 16; ++i)
+        add(i * page);
+    add(far);
+    code.insert(code.end(), { 0x48, 0x03, 0x56, 8, 0x48, 0x81, 0xc6, 0, 0x10, 0, 0, 0x4c, 0x39, 0xc6, 0x49, 0x0f, 0x44, 0xf1, 0x48, 0x83, 0xe9, 1, 0x0f, 0x85 });
+    u64 const back = 0 - (code.size() + 4);
+    for (unsigned i = 0; i < 4; ++i)
+        code.push_back(static_cast<u8>(back >> 8 * i));
+    auto const e = m.run(s, code);
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    u64 expected = 0;
+    for (u64 i = 0; i < many; ++i)
+        expected += i % first_pages + 1;
+    EXPECT_EQ(e.gpr[rdx], expected);
+    EXPECT_EQ(e.gpr[rbx], 0u);
 }
 
 } // namespace
