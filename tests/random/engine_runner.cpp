@@ -68,6 +68,7 @@ EngineRunner::EngineRunner()
     {
         std::lock_guard lock(m_cache->lock());
         m_cache->add_cpu(*m_cpu);
+        m_cache->set_checks_translations(true);
     }
     m_mmu.flush_all();
     write_tables();

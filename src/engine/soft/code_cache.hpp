@@ -94,6 +94,9 @@ public:
     enum class Heat : u8 { never, by_samples, always };
     void set_heat(Heat heat) { m_heat = heat; }
     Heat heat() const { return m_heat; }
+    // Translations are read again, and must leave alone what is not theirs: for tests.
+    void set_checks_translations(bool checks) { m_checks_translations = checks; }
+    bool checks_translations() const { return m_checks_translations; }
     // From now on this code is translated as hot, beginning with the next time.
     void make_hot(Block&);
     bool is_hot(u64 physical, u64 rip, ModeBits mode) const { return m_heat == Heat::always || m_hot.test(hot_bit(physical, rip, mode)); }
@@ -182,6 +185,7 @@ private:
 #else
     Heat m_heat = Heat::by_samples;
 #endif
+    bool m_checks_translations = false;
     // By hash, so that now and then the wrong code gets the benefit of a hint; nothing but speed depends on them.
     std::bitset<1 << hint_bits> m_hot, m_straying, m_wandering;
     u16 m_next_slot[tlb_index_count][4] {};

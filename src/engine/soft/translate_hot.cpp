@@ -192,7 +192,7 @@ Translator::Reference Translator::emit_group_member(Step const& step, Group& gro
         group.checked = true;
     } else if (m_addend_slot != group.slot)
         m_asm.gs_load(true, m_plan.b, addend_offset(group.slot));
-    m_addend_slot = group.slot;
+    m_addend_slot = group.members == 1 ? no_slot : group.slot;
     if (group.constant)
         return { nullptr, HostMemory(m_plan.b, HostMemory::no_register, static_cast<i32>(access.displacement & 0xfff)) };
     i32 const pending = access.base == x86::rsp ? m_stack_pending : 0;

@@ -256,9 +256,14 @@ void Translator::emit_steps(unsigned first)
     for (m_current = first; m_current < m_step_count && !m_ended; ++m_current) {
         m_copy_label[m_current] = m_asm.position();
         m_copy_flags[m_current] = m_flags_in;
+        u8 const* const begin = m_asm.position();
+        u16 const addend_slot = m_addend_slot;
+        RegisterPlan const plan = m_plan;
         if (m_hot)
             emit_early_checks();
         emit_step(m_steps[m_current]);
+        if (m_cache.checks_translations() && !m_asm.overflowed())
+            check_translation(m_steps[m_current], begin, addend_slot, plan);
     }
     if (m_ended)
         return;

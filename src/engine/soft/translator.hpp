@@ -48,6 +48,11 @@ private:
     Outcome decode_one(u64 offset, x86::Instruction&, bool& straddles);
     u64 lines_translated() const;
 
+    // translation_check.cpp
+    void check_translation(Step const&, u8 const* begin, u16 addend_slot, RegisterPlan const&) const;
+    bool addend_is_right(u8 const* begin, u16 slot) const;
+    bool keeps_registers(Step const&, u8 const* begin) const;
+
     // hot_paths.cpp: which way hot code goes on
     enum class Heard : u8 { nothing, has_run, hot };
     bool goes_on(Step&, i64& offset) const;

@@ -34,6 +34,7 @@ protected:
         put_instructions(sample);
         std::lock_guard lock(cache->lock());
         cache->set_heat(CodeCache::Heat::always);
+        cache->set_checks_translations(true);
         Block nobody;
         nobody.valid = false;
         for (u64 at = code; at < code + count * sample.bytes.size(); at += sample.bytes.size()) {
