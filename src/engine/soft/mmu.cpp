@@ -44,10 +44,9 @@ void Mmu::fill(u64 linear, TlbIndex index, Translation const& translation, u8* h
     if (translation.key != 0)
         note_key(index, tlb_slot(linear), translation);
     m_large_pages.note(linear, index, translation);
-    if (same)
-        return;
-    (translation.global ? m_filled_global : m_filled)[index].add(tlb_slot(linear));
     note_page_size(linear, translation);
+    if (!same)
+        (translation.global ? m_filled_global : m_filled)[index].add(tlb_slot(linear));
 }
 
 // The table held another page in this one's place, but its large page is known. Such pages are in RAM, have no code in them that a store might

@@ -80,6 +80,25 @@ TEST_F(LargePages, FollowInvlpgAnywhereInThem)
     EXPECT_EQ(read(8), 1008u);
 }
 
+// As pages of 4 KiB it was known before, and has become a large one without a flush.
+TEST_F(LargePages, FollowInvlpgWhenTheyHaveGrownTogether)
+{
+    constexpr u64 table = 0x31000;
+    for (u64 i = 0; i < 512; ++i)
+        put<u64>(table + i * 8, (first_frame + i * page) | page_present | page_writable | page_user);
+    lead_to(table | page_present | page_writable | page_user);
+    EXPECT_EQ(read(7), 7u);
+    mmu->flush_page(linear + 8 * page); // of the table, nothing is remembered
+    lead_to(first_frame | writable_large);
+    write(7, 77);
+    EXPECT_EQ(read(8), 8u);
+    lead_to(second_frame | writable_large);
+    mmu->flush_page(linear + 300 * page);
+    EXPECT_EQ(read(7), 1007u);
+    EXPECT_EQ(read(8), 1008u);
+    EXPECT_EQ(read(9), 1009u);
+}
+
 TEST_F(LargePages, FollowTheRoot)
 {
     EXPECT_EQ(read(7), 7u);
