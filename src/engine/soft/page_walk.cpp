@@ -24,6 +24,9 @@ public:
     Outcome four_level(Translation&, bool update);
     Outcome pae(Translation&, bool update);
     Outcome thirty_two_bit(Translation&, bool update);
+    // Another virtual CPU has changed an entry meanwhile, which may be gone: the walk must be done once more. The bits that it sets are those of an
+    // entry that leads to where the access goes (SDM vol. 3A 4.8), and an entry that is taken away tells for good whether the page was written to.
+    bool has_changed() const { return m_changed; }
 
 private:
     struct Entry {
@@ -60,15 +63,17 @@ private:
             entry.value &= 0xffffffff;
         return entry;
     }
-    static void set_bits(Entry& entry, u64 wanted)
+    // False: the entry has changed since it was read.
+    static bool set_bits(Entry const& entry, u64 wanted)
     {
         if ((entry.value & wanted) == wanted || !entry.host)
-            return;
+            return true;
+        u64 before = entry.value;
+        u32 narrow = static_cast<u32>(before);
         // SAFETY: as in load().
         if (entry.width == 8)
-            __atomic_fetch_or(reinterpret_cast<u64*>(entry.host), wanted, __ATOMIC_RELAXED);
-        else
-            __atomic_fetch_or(reinterpret_cast<u32*>(entry.host), static_cast<u32>(wanted), __ATOMIC_RELAXED);
+            return __atomic_compare_exchange_n(reinterpret_cast<u64*>(entry.host), &before, before | wanted, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+        return __atomic_compare_exchange_n(reinterpret_cast<u32*>(entry.host), &narrow, narrow | static_cast<u32>(wanted), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     }
     // Folds an upper entry into the rights so far. False: not present or reserved (fault raised into m_outcome).
     bool upper(Entry const& entry, u64 reserved)
@@ -120,10 +125,11 @@ private:
             return page_fault(code_present | code_key);
         if (!permitted())
             return page_fault(code_present);
-        if (update) {
-            for (unsigned i = 0; i + 1 < count; ++i)
-                set_bits(path[i], accessed);
-            set_bits(leaf, accessed | (m_access == Access::write ? dirty : 0));
+        for (unsigned i = 0; update && i < count; ++i) {
+            if (!set_bits(path[i], i + 1 == count && m_access == Access::write ? accessed | dirty : accessed)) {
+                m_changed = true;
+                return Outcome::fault;
+            }
         }
         translation.accessed = std::all_of(path, path + count, [](Entry const& entry) { return (entry.value & accessed) != 0; });
         translation.physical = page_base;
@@ -144,6 +150,7 @@ private:
     TlbIndex m_rights;
     PathRights m_path; // so far
     bool m_keys = false; // entries hold protection keys
+    bool m_changed = false;
     Outcome m_outcome = Outcome::next;
 };
 
@@ -226,10 +233,12 @@ Outcome walk_pages(Cpu& cpu, u64 linear, Access access, TlbIndex rights, Transla
         translation = { .physical = linear & 0xfffff000, .user = true, .writable = true, .global = true, .dirty = true };
         return Outcome::next;
     }
-    Walk walk(cpu, linear, access, rights);
-    if (cpu.long_mode())
-        return walk.four_level(translation, update);
-    return cpu.cr4 & x86::cr4::pae ? walk.pae(translation, update) : walk.thirty_two_bit(translation, update);
+    for (;;) {
+        Walk walk(cpu, linear, access, rights);
+        Outcome const outcome = cpu.long_mode() ? walk.four_level(translation, update) : cpu.cr4 & x86::cr4::pae ? walk.pae(translation, update) : walk.thirty_two_bit(translation, update);
+        if (!walk.has_changed())
+            return outcome;
+    }
 }
 
 // SDM vol. 3A 4.4.1: present entries must have bits 2:1, 8:5 and those above the physical address width clear.
