@@ -5,10 +5,11 @@
 #include <sstream>
 
 #include <gmock/gmock.h>
-#include <unistd.h>
 
 #include "boot/acpi_tables.hpp"
 #include "boot/byte_writer.hpp"
+#include "../temporary_folder.hpp"
+#include "table_number.hpp"
 
 using namespace anyhyve;
 using namespace anyhyve::boot;
@@ -31,25 +32,6 @@ AcpiConfiguration full_board()
     return configuration;
 }
 
-u64 number(std::vector<u8> const& bytes, std::size_t offset, unsigned width)
-{
-    u64 value = 0;
-    for (unsigned i = 0; i < width; ++i)
-        value |= u64 { bytes.at(offset + i) } << (8 * i);
-    return value;
-}
-
-// A scratch folder that goes away with the object.
-struct Folder {
-    Folder()
-    {
-        std::string form = (std::filesystem::temp_directory_path() / "anyhyve-acpi-XXXXXX").string();
-        path = ::mkdtemp(form.data());
-    }
-    ~Folder() { std::filesystem::remove_all(path); }
-    std::filesystem::path path;
-};
-
 std::string text_of(std::filesystem::path const& path)
 {
     std::stringstream text;
@@ -68,12 +50,12 @@ struct Disassembly {
     std::string text, messages;
 };
 
-Disassembly disassemble(Folder const& folder, AcpiTable const& table)
+Disassembly disassemble(TemporaryFolder const& folder, AcpiTable const& table)
 {
-    auto const base = folder.path / table.signature;
-    std::ofstream(base.string() + ".dat", std::ios::binary).write(reinterpret_cast<char const*>(table.bytes.data()), static_cast<std::streamsize>(table.bytes.size()));
-    int const status = std::system(fmt::format("cd {} && iasl -d {}.dat >{}.log 2>&1", folder.path.string(), table.signature, table.signature).c_str());
-    return { status, text_of(base.string() + ".dsl"), text_of(base.string() + ".log") };
+    std::string const base = folder.path() + "/" + table.signature;
+    std::ofstream(base + ".dat", std::ios::binary).write(reinterpret_cast<char const*>(table.bytes.data()), static_cast<std::streamsize>(table.bytes.size()));
+    int const status = std::system(fmt::format("cd {} && iasl -d {}.dat >{}.log 2>&1", folder.path(), table.signature, table.signature).c_str());
+    return { status, text_of(base + ".dsl"), text_of(base + ".log") };
 }
 
 } // namespace
@@ -149,7 +131,7 @@ TEST(AcpiTables, IaslAcceptsEveryTable)
 {
     if (!have_iasl())
         GTEST_SKIP() << "iasl (package acpica-tools) is not installed";
-    Folder const folder;
+    TemporaryFolder const folder;
     auto const built = AcpiTables::build(full_board());
     ASSERT_TRUE(built.ok());
     for (auto const& table : built.value().tables()) {
@@ -170,17 +152,17 @@ TEST(AcpiTables, DsdtCompilesAgainToTheSameBytes)
     if (!have_iasl())
         GTEST_SKIP() << "iasl (package acpica-tools) is not installed";
     for (auto const& configuration : { full_board(), AcpiConfiguration {} }) {
-        Folder const folder;
+        TemporaryFolder const folder;
         auto const built = AcpiTables::build(configuration);
         ASSERT_TRUE(built.ok());
         AcpiTable const& dsdt = *built.value().find("DSDT");
         auto const result = disassemble(folder, dsdt);
         ASSERT_EQ(result.status, 0) << result.messages;
-        int const status = std::system(fmt::format("cd {} && iasl -oa -p again DSDT.dsl >again.log 2>&1", folder.path.string()).c_str());
-        std::string const log = text_of(folder.path / "again.log");
+        int const status = std::system(fmt::format("cd {} && iasl -oa -p again DSDT.dsl >again.log 2>&1", folder.path()).c_str());
+        std::string const log = text_of(folder.path() + "/again.log");
         EXPECT_EQ(status, 0) << log;
         EXPECT_THAT(log, HasSubstr("0 Errors, 0 Warnings")) << log;
-        std::string const again = text_of(folder.path / "again.aml");
+        std::string const again = text_of(folder.path() + "/again.aml");
         // The header names the compiler; the body is ours.
         ASSERT_EQ(again.size(), dsdt.bytes.size());
         EXPECT_TRUE(std::equal(again.begin() + 36, again.end(), dsdt.bytes.begin() + 36, [](char a, u8 b) { return static_cast<u8>(a) == b; }));

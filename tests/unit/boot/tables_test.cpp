@@ -7,20 +7,13 @@
 #include "boot/mp_table.hpp"
 #include "boot/smbios.hpp"
 #include "boot/uuid.hpp"
+#include "table_number.hpp"
 
 using namespace anyhyve;
 using namespace anyhyve::boot;
 using testing::HasSubstr;
 
 namespace {
-
-u64 number(std::vector<u8> const& bytes, std::size_t offset, unsigned width)
-{
-    u64 value = 0;
-    for (unsigned i = 0; i < width; ++i)
-        value |= u64 { bytes.at(offset + i) } << (8 * i);
-    return value;
-}
 
 // The structures behind an SMBIOS entry point: type, formatted bytes, strings.
 struct Structure {

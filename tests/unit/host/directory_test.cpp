@@ -7,27 +7,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 
 #include "host/directory.hpp"
 #include "host/file_io.hpp"
 #include "host/file_lock.hpp"
 #include "host/mapping.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve::host {
 
 class DirectoryTest : public testing::Test {
 protected:
-    void SetUp() override
-    {
-        std::string pattern = testing::TempDir() + "anyhyve-XXXXXX";
-        ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-        m_path = pattern;
-    }
-    void TearDown() override { std::filesystem::remove_all(m_path); }
     Directory open() { return Directory::open(m_path).release_value(); }
-    std::string m_path;
+    TemporaryFolder m_folder;
+    std::string const& m_path = m_folder.path();
 };
 
 TEST_F(DirectoryTest, takes_single_components_only)

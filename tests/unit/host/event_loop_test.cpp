@@ -7,12 +7,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <thread>
 
 #include "host/event_loop.hpp"
 #include "host/unix_socket.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve::host {
 
@@ -165,14 +165,8 @@ TEST(EventLoopTest, a_plain_file_cannot_be_waited_for)
 
 class UnixSocketTest : public testing::Test {
 protected:
-    void SetUp() override
-    {
-        std::string pattern = testing::TempDir() + "anyhyve-XXXXXX";
-        ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-        m_path = pattern;
-    }
-    void TearDown() override { std::filesystem::remove_all(m_path); }
-    std::string m_path;
+    TemporaryFolder m_folder;
+    std::string const& m_path = m_folder.path();
 };
 
 TEST_F(UnixSocketTest, connects_and_knows_its_peer)

@@ -4,7 +4,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -12,6 +11,7 @@
 #include "host/unix_socket.hpp"
 #include "vmm/control_client.hpp"
 #include "vmm/control_server.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve {
 
@@ -21,9 +21,6 @@ class ControlTest : public testing::Test {
 protected:
     void SetUp() override
     {
-        std::string pattern = testing::TempDir() + "anyhyve-XXXXXX";
-        ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-        m_path = pattern;
         m_directory = std::make_unique<host::Directory>(host::Directory::open(m_path).release_value());
         m_loop = host::EventLoop::create().release_value();
         m_server = ControlServer::create(*m_loop, *m_directory, "control").release_value();
@@ -39,7 +36,6 @@ protected:
         m_thread.join();
         m_server.reset();
         EXPECT_FALSE(std::filesystem::exists(m_path + "/control"));
-        std::filesystem::remove_all(m_path);
     }
     ControlClient connect() { return ControlClient::connect(*m_directory, "control").release_value(); }
     // Sends bytes as they are and reads until the server hangs up or `lines` lines are there.
@@ -57,7 +53,8 @@ protected:
         }
         return all;
     }
-    std::string m_path;
+    TemporaryFolder m_folder;
+    std::string const& m_path = m_folder.path();
     std::unique_ptr<host::Directory> m_directory;
     std::unique_ptr<host::EventLoop> m_loop;
     std::unique_ptr<ControlServer> m_server;
@@ -180,20 +177,16 @@ TEST_F(ControlTest, a_vm_that_nobody_runs_has_no_control)
 
 TEST(ControlClientTest, gives_up_and_notices_the_end)
 {
-    std::string pattern = testing::TempDir() + "anyhyve-XXXXXX";
-    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-    auto const directory = host::Directory::open(pattern).release_value();
-    {
-        auto const listener = host::listen_unix(directory, "control").release_value();
-        auto client = ControlClient::connect(directory, "control").release_value();
-        EXPECT_EQ(client.call("x", Json::object(), 20).error().code(), ETIMEDOUT);
-        auto server = host::accept_client(listener.get()).release_value();
-        (void)!send(server.get(), "nonsense\n", 9, 0);
-        EXPECT_EQ(client.call("x", Json::object(), 1000).error().code(), EPROTO);
-        server.reset();
-        EXPECT_EQ(client.call("x", Json::object(), 1000).error().code(), ECONNRESET);
-    }
-    std::filesystem::remove_all(pattern);
+    TemporaryFolder const folder;
+    auto const directory = host::Directory::open(folder.path()).release_value();
+    auto const listener = host::listen_unix(directory, "control").release_value();
+    auto client = ControlClient::connect(directory, "control").release_value();
+    EXPECT_EQ(client.call("x", Json::object(), 20).error().code(), ETIMEDOUT);
+    auto server = host::accept_client(listener.get()).release_value();
+    (void)!send(server.get(), "nonsense\n", 9, 0);
+    EXPECT_EQ(client.call("x", Json::object(), 1000).error().code(), EPROTO);
+    server.reset();
+    EXPECT_EQ(client.call("x", Json::object(), 1000).error().code(), ECONNRESET);
 }
 
 } // namespace anyhyve

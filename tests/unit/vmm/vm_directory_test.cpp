@@ -13,6 +13,7 @@
 
 #include "host/file_io.hpp"
 #include "vmm/vm_directory.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve {
 
@@ -20,20 +21,12 @@ using Condition = VmDirectory::Condition;
 
 class VmDirectoryTest : public testing::TestWithParam<char const*> {
 protected:
-    void SetUp() override
-    {
-        std::string pattern = std::string(GetParam()) + "/anyhyve-XXXXXX";
-        ASSERT_NE(mkdtemp(pattern.data()), nullptr);
-        m_path = pattern;
-        m_shared_before = shared_files();
-    }
     void TearDown() override
     {
         auto directory = open();
         for (auto const& entry : directory.list().value())
             EXPECT_TRUE(directory.destroy(entry.name).ok());
         EXPECT_EQ(shared_files(), m_shared_before) << "something stays in /dev/shm";
-        std::filesystem::remove_all(m_path);
     }
     VmDirectory open() { return VmDirectory::open(m_path).release_value(); }
     static int shared_files()
@@ -45,8 +38,9 @@ protected:
     }
     static std::string named(char const* name) { return name + std::to_string(getpid()); }
 
-    std::string m_path;
-    int m_shared_before = 0;
+    TemporaryFolder m_folder { GetParam() };
+    std::string const& m_path = m_folder.path();
+    int m_shared_before = shared_files();
 };
 
 TEST_P(VmDirectoryTest, a_vm_outlives_its_processes)
