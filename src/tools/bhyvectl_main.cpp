@@ -19,10 +19,8 @@ int run(int count, char** arguments)
         return EXIT_FAILURE;
     }
     for (auto const& given : line.value().options) {
-        if (given.option->name == "help" || given.option->name == "version") {
-            std::fputs((given.option->name == "help" ? usage_text(tool) : version_text(tool)).c_str(), stdout);
+        if (print_information(tool, given))
             return EXIT_SUCCESS;
-        }
     }
     if (count < 2) {
         std::fputs(usage_text(tool).c_str(), stderr);

@@ -108,10 +108,8 @@ int run(int count, char** arguments)
         return EXIT_FAILURE;
     }
     for (auto const& given : line.value().options) {
-        if (given.option->name == "help" || given.option->name == "version") {
-            std::fputs((given.option->name == "help" ? usage_text(tool) : version_text(tool)).c_str(), stdout);
+        if (print_information(tool, given))
             return EXIT_SUCCESS;
-        }
     }
     install_fatal_signal_handlers("bhyveload", EXIT_FAILURE);
     auto request = read_request(line.value());

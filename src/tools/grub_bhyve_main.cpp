@@ -60,10 +60,8 @@ int run(int count, char** arguments)
     }
     Settings settings;
     for (auto const& given : line.value().options) {
-        if (given.option->letter == 'h' || given.option->letter == 'V') {
-            std::fputs((given.option->letter == 'h' ? usage_text(tool) : version_text(tool)).c_str(), stdout);
+        if (print_information(tool, given))
             return EXIT_SUCCESS;
-        }
         if (auto const checked = check_option(given, settings); !checked.ok()) {
             complain(tool.name, checked.error().message());
             return EXIT_FAILURE;

@@ -2,6 +2,7 @@
 #include "tools/option_table.hpp"
 
 #include <algorithm>
+#include <cstdio>
 #include <getopt.h>
 
 namespace anyhyve::tools {
@@ -178,6 +179,15 @@ std::string usage_text(Tool const& tool)
 std::string version_text(Tool const& tool)
 {
     return fmt::format("{} (anyhyve) {}\n", tool.name, ANYHYVE_VERSION);
+}
+
+bool print_information(Tool const& tool, GivenOption const& given)
+{
+    bool const help = given.option->name == "help";
+    if (!help && given.option->name != "version")
+        return false;
+    std::fputs((help ? usage_text(tool) : version_text(tool)).c_str(), stdout);
+    return true;
 }
 
 } // namespace anyhyve::tools

@@ -66,5 +66,7 @@ std::string usage_text(Tool const&);
 std::string manual_page(Tool const&);
 // What --version prints.
 std::string version_text(Tool const&);
+// Prints what --help or --version ask for; false for any other option.
+bool print_information(Tool const&, GivenOption const&);
 
 } // namespace anyhyve::tools
