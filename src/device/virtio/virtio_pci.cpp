@@ -90,37 +90,33 @@ void VirtioPci::add_structure(VirtioStructure type, u32 offset, u32 length)
     }
 }
 
-// 4.1.4.9: configuration space as a window into the BARs, for firmware that cannot map them. False when it points at nothing.
-bool VirtioPci::config_access(u8& bar, u32& offset, u32& length) const
+// 4.1.4.9: configuration space as a window into the BARs, for firmware that cannot map them. Where these bytes of it lead, if they are the
+// window's and it points at something.
+std::optional<VirtioPci::BarRange> VirtioPci::config_access(u16 offset, unsigned width) const
 {
-    bar = static_cast<u8>(config_value(m_config_access + capability_bar, 1));
-    offset = config_value(m_config_access + capability_offset, 4);
-    length = config_value(m_config_access + capability_size, 4);
-    u64 const size = bar == legacy_bar || bar == modern_bar ? bar_shape(bar).size : 0;
+    u16 const data = static_cast<u16>(m_config_access + capability_extra);
+    if (offset + width <= data || offset >= data + 4)
+        return {};
+    BarRange const range { static_cast<u8>(config_value(m_config_access + capability_bar, 1)), config_value(m_config_access + capability_offset, 4),
+        config_value(m_config_access + capability_size, 4) };
+    u64 const size = range.bar == legacy_bar || range.bar == modern_bar ? bar_shape(range.bar).size : 0;
+    u32 const length = range.length;
     bool const whole = length == 1 || length == 2 || length == 4;
-    return whole && offset % length == 0 && offset < size && length <= size - offset;
+    if (!whole || range.offset % length != 0 || range.offset >= size || length > size - range.offset)
+        return {};
+    return range;
 }
 
 void VirtioPci::config_reading(u16 offset, unsigned width)
 {
-    u16 const data = static_cast<u16>(m_config_access + capability_extra);
-    if (offset + width <= data || offset >= data + 4)
-        return;
-    u8 bar = 0;
-    u32 at = 0, length = 0;
-    if (config_access(bar, at, length))
-        set_config_value(data, length, static_cast<u32>(bar_read(bar, at, length)));
+    if (auto const range = config_access(offset, width))
+        set_config_value(m_config_access + capability_extra, range->length, static_cast<u32>(bar_read(range->bar, range->offset, range->length)));
 }
 
 void VirtioPci::config_written(u16 offset, unsigned width)
 {
-    u16 const data = static_cast<u16>(m_config_access + capability_extra);
-    if (offset + width <= data || offset >= data + 4)
-        return;
-    u8 bar = 0;
-    u32 at = 0, length = 0;
-    if (config_access(bar, at, length))
-        bar_write(bar, at, length, config_value(data, length));
+    if (auto const range = config_access(offset, width))
+        bar_write(range->bar, range->offset, range->length, config_value(m_config_access + capability_extra, range->length));
 }
 
 u64 VirtioPci::all_features() const

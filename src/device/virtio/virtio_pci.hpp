@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <vector>
 
 #include "device/pci/pci_function.hpp"
@@ -81,7 +82,12 @@ private:
 
     void add_structures(u64 config_size);
     void add_structure(VirtioStructure, u32 offset, u32 length);
-    bool config_access(u8& bar, u32& offset, u32& length) const;
+    // A part of a BAR.
+    struct BarRange {
+        u8 bar;
+        u32 offset, length;
+    };
+    std::optional<BarRange> config_access(u16 offset, unsigned width) const;
     u64 all_features() const;
 
     using Lock = std::unique_lock<std::mutex>;
