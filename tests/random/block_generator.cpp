@@ -138,6 +138,22 @@ void Generator::add_bytes(std::initializer_list<u8> bytes, int branch_to)
     m_items.push_back(item);
 }
 
+// One of the pointers moves on: the rounds of a loop access what lies side by side, and come to the next page.
+void Generator::add_pointer_step()
+{
+    constexpr u8 distances[] = { 1, 4, 8, 8, 16, 20, 64, 0xf8 };
+    unsigned const first = static_cast<unsigned>(m_random.below(16));
+    for (unsigned n = first; n < first + 16; ++n) {
+        unsigned const pointer = n % 16;
+        if (pointer == rsp || !(m_pointers >> pointer & 1))
+            continue;
+        u8 const modrm = static_cast<u8>(0xc0 | (pointer & 7)), distance = distances[m_random.below(std::size(distances))];
+        if (m_size == CodeSize::bits64)
+            return add_bytes({ static_cast<u8>(0x48 | pointer >> 3), 0x83, modrm, distance });
+        return add_bytes({ 0x83, modrm, distance });
+    }
+}
+
 // mov word [counter], n ... dec word [counter]; jle behind; jcc back
 void Generator::add_counted_loop(Case const& c)
 {
@@ -164,8 +180,12 @@ void Generator::add_counted_loop(Case const& c)
     operand(0xc7, 0, true);
     int const head = static_cast<int>(m_items.size());
     unsigned const wanted = 1 + static_cast<unsigned>(m_random.below(8));
-    for (unsigned n = 0, tries = 0; n < wanted && tries < 100; ++tries)
+    bool const moves = m_random.one_in(2);
+    for (unsigned n = 0, tries = 0; n < wanted && tries < 100; ++tries) {
+        if (moves && m_random.one_in(3))
+            add_pointer_step();
         n += add_random(c);
+    }
     int const end = static_cast<int>(m_items.size());
     operand(0xff, 1, false);
     add_bytes({ 0x0f, 0x8e, 0, 0, 0, 0 }, end + 3);

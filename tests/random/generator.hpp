@@ -37,6 +37,7 @@ private:
     bool add_random(Case const&);
     bool point_operand(Case const&, Item&);
     void add_counted_loop(Case const&);
+    void add_pointer_step();
     void add_function();
     void add_store_to_code();
     void add_bytes(std::initializer_list<u8>, int branch_to = -1);
