@@ -15,6 +15,7 @@
 #include "base/crc32.hpp"
 #include "base/log.hpp"
 #include "base/result.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve {
 
@@ -159,7 +160,8 @@ TEST(LogTest, says_how_many_messages_were_dropped)
 
 TEST(LogTest, writes_to_a_file)
 {
-    std::string const path = testing::TempDir() + "anyhyve-log-test";
+    TemporaryFolder const folder;
+    std::string const path = folder.path() + "/log";
     EXPECT_EQ(log::set_file("/nowhere/log"), ENOENT);
     EXPECT_EXIT(
         {
@@ -173,7 +175,6 @@ TEST(LogTest, writes_to_a_file)
     std::ifstream file(path);
     std::string const text { std::istreambuf_iterator<char>(file), {} };
     EXPECT_EQ(text, "first\nsecond\n");
-    std::remove(path.c_str());
 }
 
 TEST(AssertDeathTest, says_what_is_broken_and_where)

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "device/console/stream_console.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve {
 namespace {
@@ -256,8 +257,8 @@ TEST(ConsoleBackend, tcp_has_one_client_at_a_time)
 
 TEST(ConsoleBackend, pseudo_terminal_with_a_link)
 {
-    std::string const link = testing::TempDir() + "/anyhyve-console-test-pty";
-    ::unlink(link.c_str());
+    TemporaryFolder const folder;
+    std::string const link = folder.path() + "/pty";
     {
         Sink sink;
         auto created = create_console_backend("autopty=" + link);
@@ -309,8 +310,8 @@ TEST(ConsoleBackend, a_terminal_device_is_raw_and_restored)
 
 TEST(ConsoleBackend, file_takes_everything)
 {
-    std::string const path = testing::TempDir() + "/anyhyve-console-test-file";
-    ::unlink(path.c_str());
+    TemporaryFolder const folder;
+    std::string const path = folder.path() + "/file";
     std::string sent;
     {
         auto console = create_console_backend("file=" + path).release_value();
@@ -325,7 +326,6 @@ TEST(ConsoleBackend, file_takes_everything)
     std::ostringstream got;
     got << std::ifstream(path).rdbuf();
     EXPECT_EQ(got.str(), sent);
-    ::unlink(path.c_str());
 }
 
 TEST(ConsoleBackend, errors_name_their_object)

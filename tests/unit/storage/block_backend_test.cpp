@@ -12,6 +12,7 @@
 
 #include "base/log.hpp"
 #include "device/storage/block_backend.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve {
 namespace {
@@ -20,10 +21,9 @@ using testing::HasSubstr;
 using Operation = BlockRequest::Operation;
 
 struct BlockBackendTest : testing::Test {
-    std::string path = testing::TempDir() + "/anyhyve-block-" + std::to_string(::getpid()) + "-"
-        + testing::UnitTest::GetInstance()->current_test_info()->name();
+    TemporaryFolder folder;
+    std::string path = folder.path() + "/image";
 
-    void TearDown() override { ::unlink(path.c_str()); }
     void make_image(u64 size)
     {
         std::ofstream { path };
@@ -70,12 +70,12 @@ struct BlockBackendTest : testing::Test {
 TEST_F(BlockBackendTest, errors_name_the_path)
 {
     EXPECT_EQ(refusal(), path + ": No such file or directory");
-    path = testing::TempDir();
+    path = folder.path();
     EXPECT_THAT(refusal(), HasSubstr(path + ": is a directory"));
     EXPECT_THAT(refusal("ro"), HasSubstr(path + ": is a directory"));
     path = "/dev/null";
     EXPECT_EQ(refusal(), "/dev/null: is neither a file nor a block device");
-    path = testing::TempDir() + "/anyhyve-block-fifo";
+    path = folder.path() + "/fifo";
     ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
     EXPECT_THAT(refusal(), HasSubstr("is neither a file nor a block device"));
 }

@@ -11,6 +11,7 @@
 #include "device/virtio/virtio_blk.hpp"
 #include "device/virtio/virtio_blk_registers.hpp"
 #include "guest_driver.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve {
 namespace {
@@ -62,7 +63,8 @@ using testing::Pair;
 constexpr u64 header_at = 0x200000, data_at = 0x210000, status_at = 0x240000;
 
 struct VirtioBlkTest : testing::TestWithParam<Transport> {
-    std::string path = testing::TempDir() + "/anyhyve-virtio-blk-" + std::to_string(::getpid());
+    TemporaryFolder folder;
+    std::string path = folder.path() + "/image";
     VirtioBoard board;
     std::unique_ptr<VirtioBlk> disk;
     std::unique_ptr<GuestDriver> driver;
@@ -90,7 +92,6 @@ struct VirtioBlkTest : testing::TestWithParam<Transport> {
     {
         driver.reset();
         disk.reset();
-        ::unlink(path.c_str());
     }
     void start(u64 features = virtio_blk_flush)
     {

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "vmm/config_tree.hpp"
+#include "../temporary_folder.hpp"
 
 namespace anyhyve {
 
@@ -146,7 +147,8 @@ TEST(ConfigTreeTest, dump_and_load_are_a_round_trip)
 
 TEST(ConfigTreeTest, errors_of_a_file_name_file_and_line)
 {
-    std::string const path = testing::TempDir() + "anyhyve-config-test";
+    TemporaryFolder const folder;
+    std::string const path = folder.path() + "/config";
     std::ofstream(path) << "a=1\n# x\nnonsense\n";
     ConfigTree tree;
     auto const failed = tree.load_file(path);
