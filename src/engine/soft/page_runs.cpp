@@ -190,7 +190,11 @@ void PageRuns::leave_window(TlbEntry& entry) const
 
 u64 PageRuns::offset_in_ram(TlbEntry const& entry) const
 {
-    u64 const host = entry.read_tag + entry.addend;
+    return offset_in_ram(entry.read_tag + entry.addend);
+}
+
+u64 PageRuns::offset_in_ram(u64 host) const
+{
     if (is_in_window(host)) {
         u64 const offset = host - m_windows_start;
         return u64 { m_windows[offset / window_size].frame[offset % window_size >> 12] } << 12;

@@ -25,6 +25,8 @@ public:
 
     // Of the page that an entry leads to, wherever it does that.
     u64 offset_in_ram(TlbEntry const&) const;
+    // The same of a page by its host address.
+    u64 offset_in_ram(u64 host) const;
 
     u64 pages_mapped() const { return m_pages_mapped; } // into windows, ever
 

@@ -75,6 +75,15 @@ AccessResult begin_carefully(Cpu& cpu, AccessSite const& site)
     return { 0, resume };
 }
 
+// Of what a look-aside table knew, resolve() leaves it out. A device, or waiting for the others, takes time, in which code there may be translated.
+u64 physical_of(Cpu& cpu, Mmu::Target const& target)
+{
+    if (!target.host)
+        return target.physical;
+    u64 const host = pointer_value(target.host);
+    return cpu.wires.memory->address_at(cpu.mmu->runs().offset_in_ram(host & page_mask)).value() | (host & ~page_mask);
+}
+
 // The operand is in two pages, or on the bus.
 AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::Target const& first, Mmu::Target const& second, u32 first_size)
 {
@@ -86,8 +95,8 @@ AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu:
     operand.first_size = first_size;
     operand.host[0] = first.host;
     operand.host[1] = second.host;
-    operand.physical[0] = first.physical;
-    operand.physical[1] = second.physical;
+    operand.physical[0] = physical_of(cpu, first);
+    operand.physical[1] = physical_of(cpu, second);
     operand.data = cpu.operand_buffer.data() + (linear & 63);
     if (site.locked && first.host && second.host && cpu.wires.policy.vcpu_count > 1) {
         // The host cannot make two pages' worth of operand atomic either: nobody else runs until it is written back.
@@ -125,7 +134,7 @@ AccessResult access_guarded(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::T
     }
     for (unsigned i = 0; i < 2; ++i) {
         operand.host[i] = present[i] ? parts[i].host : nullptr;
-        operand.physical[i] = parts[i].physical;
+        operand.physical[i] = physical_of(cpu, parts[i]);
         u32 const offset = i ? first_size : 0, size = i ? site.size - first_size : first_size;
         if (!present[i] || size == 0)
             continue;
