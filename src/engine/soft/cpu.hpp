@@ -132,22 +132,23 @@ struct JumpCache {
 static_assert(JumpCache::slot(~u64 { 0 }) == 0 && JumpCache::slot(1) != 0);
 
 // The page that the stack pointer was last seen writing to, per look-aside table: most accesses relative to it need no more than a
-// subtraction and a compare. An empty one names a page that is not canonical, and leads to memory that nobody reads.
+// subtraction and a compare. An empty one names a page that is not canonical, and leads to memory that nobody reads: one by chance, so that no guest
+// knows where accesses would not fault.
 struct StackPage {
-    static constexpr u64 nowhere = 0x5a5a'3c3c'0f0f'1000;
-    u64 page = nowhere;
+    static u64 choose_nowhere();
+    u64 page = 0;
     u64 addend = 0;
 };
 
 // What one memory access of hot code, or one group of accesses to neighbouring addresses, found last: the page and where it is on the host.
 // The same slot on every vCPU belongs to the same code. Slots that are shared, since there are only so many, are shared within a class.
 struct SiteSlot {
-    u64 page = StackPage::nowhere;
+    u64 page = 0;
     u64 addend = 0; // host pointer = linear address + addend; of constant addresses: the page's host address
 };
 // The same for accesses that find more pages than one: a run of pages that are neighbours on the host as well, and may all be read, or all be written.
 struct RunSlot {
-    u64 first = StackPage::nowhere;
+    u64 first = 0;
     u64 addend = 0;            // as above
     std::array<u64, 3> end {}; // up to how far from `first`, exclusive, accesses of 8, 64 and 256 bytes may begin; 0: empty
 };
@@ -269,21 +270,22 @@ struct alignas(64) Cpu {
     alignas(64) std::array<u8, 192> operand_buffer {};
     GuardArea guard_area;
 
-    std::array<u8, 4096 + 64> nowhere {}; // where empty stack pages lead
+    u64 const nowhere_page = StackPage::choose_nowhere(); // what empty stack pages name
+    std::array<u8, 4096 + 64> nowhere {};                 // and where they lead
 
     // Drops what generated code remembers of pages beside the look-aside tables. For Mmu::forget_pages().
     void forget_sites()
     {
-        u64 const addend = reinterpret_cast<std::uintptr_t>(nowhere.data()) - StackPage::nowhere; // SAFETY: only the number is kept
+        u64 const addend = reinterpret_cast<std::uintptr_t>(nowhere.data()) - nowhere_page; // SAFETY: only the number is kept
         for (auto& stack : stack_pages)
-            stack = { StackPage::nowhere, addend };
+            stack = { nowhere_page, addend };
         for (unsigned mark = 0; mark < sites_used.size(); ++mark) {
             if (!sites_used[mark])
                 continue;
             sites_used[mark] = 0;
             for (unsigned slot = mark * slots_per_mark; slot < (mark + 1) * slots_per_mark; ++slot) {
                 if (slot < page_slots)
-                    sites[slot] = { StackPage::nowhere, addend };
+                    sites[slot] = { nowhere_page, addend };
                 else
                     runs[slot - page_slots].end = {};
             }
@@ -330,7 +332,7 @@ struct alignas(64) Cpu {
     bool virtual_8086() const { return (rflags & x86::rflags::vm) != 0; }
     bool real_mode() const { return !protected_mode(); }
 
-    Cpu() { sites_used.fill(1); } // so that the first forget_sites() empties all slots
+    Cpu();
     u64 reg(unsigned n, unsigned width) const;           // low `width` bytes; width 1: AL..R15L (no AH..BH: see byte_reg)
     void set_reg(unsigned n, unsigned width, u64 value); // width 4 clears the upper half, 1 and 2 keep the rest
     // Byte register as ModRM encodes it: without REX, 4-7 are AH CH DH BH.

@@ -56,6 +56,15 @@ TEST_F(StackRuns, CrossPages)
     }
 }
 
+// No address that is not canonical stands for the page that is not known yet.
+TEST_F(StackRuns, FaultWhereNothingIs)
+{
+    auto s = state();
+    s.gpr[rsp] = 0x5a5a'3c3c'0f0f'1800;
+    m.run(s, { 0x50, 0x53, 0x58 }); // push rax; push rbx; pop rax
+    EXPECT_EQ(m.last_exit, RunExit::triple_fault);
+}
+
 // What came before the fault is done, and nothing else.
 TEST_F(StackRuns, FaultInTheirMiddle)
 {
