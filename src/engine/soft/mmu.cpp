@@ -199,9 +199,14 @@ Outcome Mmu::write(u64 linear, void const* from, unsigned size, Rights rights)
         if (target.watched)
             note_write(target.physical, count);
     };
-    put(a, from, first);
+    // RAM first: a device takes time, in which another virtual CPU may run code there.
+    bool const device_first = first < size && !a.host;
+    if (!device_first)
+        put(a, from, first);
     if (first < size)
         put(b, static_cast<u8 const*>(from) + first, size - first);
+    if (device_first)
+        put(a, from, first);
     return Outcome::next;
 }
 
