@@ -11,7 +11,7 @@ inline u8* known_memory(Cpu const& cpu, u64 linear, unsigned size, Access access
 {
     if (cpu.mode & mode::alignment_check) [[unlikely]]
         return nullptr;
-    TlbIndex const index = rights == Rights::supervisor && cpu.cpl == 3 ? tlb_supervisor : mode::tlb(cpu.mode);
+    TlbIndex const index = rights == Rights::supervisor ? tlb_supervisor : mode::tlb(cpu.mode);
     TlbEntry const& entry = cpu.tlb[index][tlb_slot(linear)];
     u64 const tag = access == Access::write ? entry.write_tag : entry.read_tag;
     u64 const offset = linear & 0xfff;

@@ -14,7 +14,7 @@ namespace anyhyve::soft {
 
 TlbIndex Mmu::tlb_for(Rights rights) const
 {
-    return rights != Rights::supervisor ? mode::tlb(m_cpu.mode) : m_cpu.cpl == 3 ? tlb_supervisor : mode::tlb(m_cpu.mode);
+    return rights == Rights::supervisor ? tlb_supervisor : mode::tlb(m_cpu.mode);
 }
 
 void Mmu::fill(u64 linear, TlbIndex index, Translation const& translation, u8* host, bool watched)

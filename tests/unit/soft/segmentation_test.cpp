@@ -40,6 +40,23 @@ TEST_F(Segmentation, protected_load_reads_the_descriptor_and_marks_it)
     EXPECT_EQ(get<u8>(map::gdt + select::spare + 5), rights::data0 | 1);
 }
 
+// RFLAGS.AC lifts SMAP for what the program accesses itself, not for what an instruction looks up (SDM vol. 3A 4.6.1).
+TEST_F(Segmentation, descriptors_in_pages_of_the_user_are_out_of_reach_under_smap)
+{
+    start_long(0);
+    set_gdt(select::spare, make_descriptor(0, 0xfffff, rights::data0, rights::flat32));
+    EXPECT_EQ(load_segment(cpu, Segment::ds, select::spare), Outcome::next);
+    cpu.cr4 |= x86::cr4::smap;
+    cpu.rflags |= x86::rflags::ac;
+    mmu->flush_all();
+    mmu->update_mode();
+    u32 value = 0;
+    EXPECT_EQ(mmu->read_value(map::data, value), Outcome::next);
+    EXPECT_EQ(load_segment(cpu, Segment::ds, select::spare), Outcome::fault);
+    EXPECT_EQ(cpu.fault.vector, vector::page_fault);
+    EXPECT_EQ(cpu.fault.error_code, 1u);
+}
+
 TEST_F(Segmentation, null_selector_makes_a_data_segment_unusable)
 {
     start_protected(0);
