@@ -108,11 +108,17 @@ static u64 dead_flags(Case const& c, EngineRunner const& engine, u64 rip, Steppi
     return static_cast<u16>(x86::arithmetic_flags & ~live);
 }
 
-// The instruction at `rip`, as the last run has left it.
-static x86::Instruction instruction_at(Case const& c, EngineRunner const& engine, u64 rip)
+// The instruction at `rip`: as the last run has left it, or as it was before the case wrote there.
+enum class Moment : u8 { before, after };
+
+static x86::Instruction instruction_at(Case const& c, EngineRunner const& engine, u64 rip, Moment moment)
 {
     std::array<u8, 15> bytes {};
     unsigned const available = engine.bytes_at(rip, bytes.data(), 15);
+    for (unsigned n = 0; moment == Moment::before && n < available; ++n) {
+        if (u64 const at = rip + n - c.start(); at < c.code_length)
+            bytes[n] = c.code[at];
+    }
     x86::Instruction insn;
     static_cast<void>(x86::decode(bytes.data(), available, c.long_mode ? x86::CodeSize::bits64 : x86::CodeSize::bits32, insn));
     return insn;
@@ -126,21 +132,22 @@ static bool at_canonical_edge(Case const& c, Outcome const& native, x86::Instruc
 }
 
 // Where the CPU has a choice: which operand of CMPS it reads first; whether MASKMOVDQU with nothing chosen looks at the address; #AC of EVEX
-// vectors; what a CALL, PUSHA or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that
-// is not canonical is fine when it is so with the segment's base.
-static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner)
+// vectors; what a CALL (which SDM vol. 2A has push before it looks at the target), PUSHA or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that
+// is not canonical is fine when it is so with the segment's base; and whether a gather or scatter that single-steps reports the elements done before a
+// fault as a trap (SDM vol. 2C, VPGATHERDD: pending traps are delivered in lieu of the exception).
+static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner, Moment moment)
 {
     using x86::Operation;
-    auto const insn = instruction_at(c, runner, native.rip);
+    auto const insn = instruction_at(c, runner, native.rip, moment);
     bool const faults = native.vector >= 12 && native.vector <= 17;
     bool const engine_faults = engine.vector >= 12 && engine.vector <= 17;
-    if (!faults) {
-        // #AC that only the engine raises.
-        if (engine.vector != x86::vector::alignment_check)
-            return false;
-        auto const other = instruction_at(c, runner, engine.rip);
-        return other.encoding == x86::Encoding::evex || other.info->operation == Operation::mask_move;
+    if (engine.vector == x86::vector::alignment_check && native.rip != engine.rip) { // only the engine raises it
+        auto const other = instruction_at(c, runner, engine.rip, moment);
+        if (other.encoding == x86::Encoding::evex || other.info->operation == Operation::mask_move)
+            return true;
     }
+    if (!faults) // the single-step trap of the elements that a gather has done, in lieu of the next one's fault
+        return native.vector == x86::vector::debug && engine_faults && native.rip == engine.rip && insn.info->operation == Operation::gather_scatter;
     if (at_canonical_edge(c, native, insn) || (insn.segment == x86::Segment::gs && (native.vector == 12 || native.vector == 13)))
         return true;
     bool const same = native.vector == engine.vector && native.rip == engine.rip;
@@ -154,6 +161,11 @@ static bool may_differ(Case const& c, Outcome const& native, Outcome const& engi
     case Operation::call_indirect: return native.vector == x86::vector::general_protection && native.rip == engine.rip;
     default: return false;
     }
+}
+
+static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner)
+{
+    return may_differ(c, native, engine, runner, Moment::after) || may_differ(c, native, engine, runner, Moment::before);
 }
 
 std::string differences(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner, Stepping stepping)

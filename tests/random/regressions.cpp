@@ -66,6 +66,8 @@ std::vector<Regression> const& regressions()
             { 0xd2, 0xac, 0x24, 0x10, 0x5a, 0, 0, 0xff, 0xb4, 0x34, 0xa3, 0x51, 0, 0, 0xc4, 0xe2, 0xbd, 0xab, 0x94, 0x24, 0x52, 0x59, 0, 0 }, { { rsp, 0x20001000 } },
             { .memory_seed = 0xf69cc0b9c9ac1fd3 } },
         { "REP STOS over its own code goes on as it began", 32, { 0xf3, 0xab }, { { rcx, 0x20000000 }, { rdi, 0x100008dd } }, { .code_offset = 0xbe1 } },
+        { "a CALL to nowhere that overwrites itself", 64, { 0xff, 0x54 }, { { rsp, 0x10000620 } }, { .code_offset = 0x61c } },
+        { "VMASKMOVDQU at the end of its page: #AC, or its store and then no code", 32, { 0xc4, 0xe1, 0xf9, 0xf7, 0xf0 }, { { rdi, 0x20000000 } }, { .code_offset = 0x1ffb, .flags = 0x40202, .vector_seed = 0x153210063f125205 } },
         { "ENTER reads what it has pushed", 64, { 0xc8, 0xb8, 0x01, 0x14 }, { { rsp, 0x20004940 }, { rbp, 0x200049c0 } } },
         { "ENTER reads parts of what it has pushed", 64, { 0xc8, 0x10, 0x00, 0x14 }, { { rsp, 0x20004940 }, { rbp, 0x20004953 } } },
         { "ENTER of 16 bits reads what it has pushed", 32, { 0x66, 0xc8, 0x10, 0x00, 0x1f }, { { rsp, 0x20004940 }, { rbp, 0x20004949 } } },
