@@ -42,6 +42,16 @@ function(anyhyve_layer_part layer name)
   target_sources(anyhyve_${layer} PRIVATE $<TARGET_OBJECTS:${part}>)
 endfunction()
 
+# anyhyve_general_registers(layer files...): these run while a guest's vector registers are in the host's, so they must not touch them, nor may their loops
+# become calls of memset, which does.
+function(anyhyve_general_registers layer)
+  if(ANYHYVE_SANITIZE MATCHES thread)
+    # What ThreadSanitizer calls at every access uses vector registers. A file's own options come behind those of all, which a target's would not.
+    set_source_files_properties(${ARGN} PROPERTIES COMPILE_OPTIONS -fno-sanitize=thread SKIP_PRECOMPILE_HEADERS ON)
+  endif()
+  anyhyve_layer_part(${layer} general_registers FILES ${ARGN} OPTIONS -mgeneral-regs-only -fno-tree-loop-distribute-patterns)
+endfunction()
+
 # anyhyve_unit_test(name layers...): one test program per tests/unit/<layer>, of every *_test.cpp in it.
 function(anyhyve_unit_test name)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*_test.cpp)

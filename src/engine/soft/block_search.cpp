@@ -52,7 +52,6 @@ private:
 
 Outcome translate_block(Cpu& cpu, u64 physical, ModeBits mode, Block*& block)
 {
-    VectorStateGuard guard(cpu);
     TranslationScope time(cpu);
     return cpu.translator->translate(physical, mode, block);
 }

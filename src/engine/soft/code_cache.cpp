@@ -38,6 +38,7 @@ Result<void> CodeCache::map()
     // SAFETY: zero-filled anonymous memory is a valid array of PageInfo with all members zero.
     m_pages = reinterpret_cast<PageInfo*>(m_page_memory.data());
     m_hash.resize(hash_size);
+    m_by_code.reserve(record_size / sizeof(Block)); // once: nothing may be allocated while the guest's vector registers are live
     return {};
 }
 
@@ -185,9 +186,8 @@ void CodeCache::insert(Block& block)
             info->tails = &block;
         }
     }
+    ASSERT(m_by_code.size() < m_by_code.capacity(), "there is room for as many blocks as records");
     m_by_code.push_back(&block);
-    if (m_profiler)
-        m_profiler->block_made(block);
 }
 
 bool CodeCache::invalidate(u64 physical, u64 size)

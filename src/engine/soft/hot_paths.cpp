@@ -2,6 +2,7 @@
 // the same page, both are translated together: checks and registers are shared, and nothing is asked twice.
 #include <algorithm>
 
+#include "engine/soft/byte_copy.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/translator.hpp"
 
@@ -57,7 +58,7 @@ void Translator::unroll_loop()
         return;
     for (unsigned round = 1; round < most_rounds && m_step_count + m_round_length <= m_room; ++round) {
         m_steps[m_step_count - 1].goes_elsewhere = true;
-        std::copy_n(m_steps, m_round_length, m_steps + m_step_count);
+        copy_bytes(m_steps + m_step_count, m_steps, sizeof(Step) * m_round_length);
         m_step_count += m_round_length;
         m_steps[m_step_count - 1].goes_elsewhere = false;
     }

@@ -5,61 +5,7 @@
 
 #include "engine/soft/runtime.hpp"
 
-// offsetof of a type that is not standard-layout only for its atomics and nested wires: fine with g++ and clang.
-#pragma GCC diagnostic ignored "-Winvalid-offsetof"
-
 namespace anyhyve::soft {
-
-static_assert(sizeof(TlbEntry) == 32, "generated code scales slots by 32");
-static_assert(offsetof(Cpu, jump_cache) < 0x7fffffff, "reached by a 32-bit displacement");
-
-template<typename T>
-static constexpr u32 as_offset(T value) { return static_cast<u32>(value); }
-
-u32 gpr_offset(unsigned n) { return as_offset(offsetof(Cpu, gpr) + n * 8); }
-u32 rip_offset() { return as_offset(offsetof(Cpu, rip)); }
-u32 flags_offset() { return as_offset(offsetof(Cpu, arithmetic_flags)); }
-u32 scratch_offset(unsigned n) { return as_offset(offsetof(Cpu, scratch) + n * 8); }
-u32 poll_offset() { return as_offset(offsetof(Cpu, poll)); }
-u32 rflags_offset() { return as_offset(offsetof(Cpu, rflags)); }
-u32 mode_offset() { return as_offset(offsetof(Cpu, mode)); }
-u32 events_offset() { return as_offset(offsetof(Cpu, events)); }
-u32 pauses_left_offset() { return as_offset(offsetof(Cpu, pauses_left)); }
-u32 tsc_aux_offset() { return as_offset(offsetof(Cpu, tsc_aux)); }
-u32 tsc_offset_offset() { return as_offset(offsetof(Cpu, tsc_offset)); }
-u32 clock_tsc_offset_offset() { return as_offset(offsetof(Cpu, clock_tsc_offset)); }
-u32 cr4_offset() { return as_offset(offsetof(Cpu, cr4)); }
-u32 pkru_offset() { return as_offset(offsetof(Cpu, key_rights) + user_pages * sizeof(KeyRights) + offsetof(KeyRights, value)); }
-u32 pkru_watched_offset() { return as_offset(offsetof(Cpu, key_rights) + user_pages * sizeof(KeyRights) + offsetof(KeyRights, watched)); }
-u32 kernel_gs_base_offset() { return as_offset(offsetof(Cpu, kernel_gs_base)); }
-u32 segment_base_offset(x86::Segment s) { return as_offset(offsetof(Cpu, segments) + static_cast<u8>(s) * sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, base)); }
-u32 segment_selector_offset(x86::Segment s) { return as_offset(offsetof(Cpu, segments) + static_cast<u8>(s) * sizeof(x86::SegmentRegister) + offsetof(x86::SegmentRegister, selector)); }
-u32 segment_end_offset(x86::Segment s, Access access)
-{
-    return as_offset((access == Access::write ? offsetof(Cpu, segment_write_end) : offsetof(Cpu, segment_read_end)) + static_cast<u8>(s) * 8);
-}
-static u32 tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, tlb) + t * sizeof(TlbEntry) * tlb_entries); }
-u32 tlb_read_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, read_tag)); }
-u32 tlb_write_tag_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, write_tag)); }
-u32 tlb_addend_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, addend)); }
-u32 tlb_run_offset(TlbIndex t) { return as_offset(tlb_offset(t) + offsetof(TlbEntry, run)); }
-u32 code_tlb_offset(TlbIndex t) { return as_offset(offsetof(Cpu, code_tlb) + t * sizeof(u64) * code_tlb_entries); }
-static u32 large_offset(TlbIndex t) { return as_offset(offsetof(Cpu, large_tlb) + t * sizeof(TlbEntry) * large_tlb_entries); }
-u32 large_tag_offset(TlbIndex t, Access access) { return as_offset(large_offset(t) + (access == Access::write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag))); }
-u32 large_addend_offset(TlbIndex t) { return as_offset(large_offset(t) + offsetof(TlbEntry, addend)); }
-u32 large_run_offset(TlbIndex t) { return as_offset(large_offset(t) + offsetof(TlbEntry, run)); }
-u32 stack_page_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, page)); }
-u32 stack_addend_offset(TlbIndex t) { return as_offset(offsetof(Cpu, stack_pages) + t * sizeof(StackPage) + offsetof(StackPage, addend)); }
-u32 site_page_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * sizeof(SiteSlot) + offsetof(SiteSlot, page)); }
-u32 site_addend_offset(u16 slot) { return as_offset(offsetof(Cpu, sites) + slot * sizeof(SiteSlot) + offsetof(SiteSlot, addend)); }
-static u32 run_offset(u16 slot) { return as_offset(offsetof(Cpu, runs) + (slot - page_slots) * sizeof(RunSlot)); }
-u32 run_first_offset(u16 slot) { return as_offset(run_offset(slot) + offsetof(RunSlot, first)); }
-u32 run_addend_offset(u16 slot) { return as_offset(run_offset(slot) + offsetof(RunSlot, addend)); }
-u32 run_end_offset(u16 slot, unsigned size_class) { return as_offset(run_offset(slot) + offsetof(RunSlot, end) + size_class * sizeof(u64)); }
-u32 site_patience_offset(u16 slot) { return as_offset(offsetof(Cpu, site_patience) + slot * sizeof(u32)); }
-u32 sites_used_offset(u16 slot) { return as_offset(offsetof(Cpu, sites_used) + slot / slots_per_mark); }
-u32 jump_cache_rip_offset(TlbIndex t) { return as_offset(offsetof(Cpu, jump_cache) + t * sizeof(JumpCache) + offsetof(JumpCache, rip)); }
-u32 jump_cache_entry_offset(TlbIndex t) { return as_offset(offsetof(Cpu, jump_cache) + t * sizeof(JumpCache) + offsetof(JumpCache, entry)); }
 
 void emit_save_flags(Assembler& a, HostRegister temporary)
 {
@@ -103,8 +49,8 @@ private:
     template<typename Function>
     void call(Function* function)
     {
-        m_asm.gs_load(true, x86::rsp, static_cast<u32>(offsetof(Cpu, host_rsp)));
-        m_asm.gs_load(true, x86::rdi, static_cast<u32>(offsetof(Cpu, self)));
+        m_asm.gs_load(true, x86::rsp, host_rsp_offset());
+        m_asm.gs_load(true, x86::rdi, self_offset());
         // SAFETY: a function address as a number, for the generated call.
         m_asm.mov_imm(x86::rax, reinterpret_cast<std::uintptr_t>(function));
         m_asm.call_register(x86::rax);
@@ -178,14 +124,14 @@ Thunks Generator::generate()
     for (HostRegister reg : callee_saved)
         m_asm.push(reg);
     m_asm.arithmetic_imm(Arithmetic::sub, true, x86::rsp, 8); // calls from here on are 16-byte aligned
-    m_asm.gs_store(true, static_cast<u32>(offsetof(Cpu, host_rsp)), x86::rsp);
+    m_asm.gs_store(true, host_rsp_offset(), x86::rsp);
     m_asm.mov(scratch_a, x86::rsi);
     load_registers();
     m_asm.jump_register(scratch_a);
 
     // Only reached through a result of the runtime: registers are in the Cpu already.
     thunks.leave = here();
-    m_asm.gs_load(true, x86::rsp, static_cast<u32>(offsetof(Cpu, host_rsp)));
+    m_asm.gs_load(true, x86::rsp, host_rsp_offset());
     m_asm.arithmetic_imm(Arithmetic::add, true, x86::rsp, 8);
     for (unsigned i = std::size(callee_saved); i-- > 0;)
         m_asm.pop(callee_saved[i]);

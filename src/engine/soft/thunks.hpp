@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/soft/assembler.hpp"
+#include "engine/soft/cpu_offsets.hpp"
 #include "engine/soft/string_thunks.hpp"
 
 namespace anyhyve::soft {
@@ -10,46 +11,6 @@ namespace anyhyve::soft {
 constexpr HostRegister scratch_a = x86::r13, address_register = x86::r14, scratch_b = x86::r15;
 constexpr unsigned first_spilled = 13; // guest registers from here on live in cpu.gpr
 constexpr unsigned resident_registers = 13;
-
-// Offsets into Cpu for gs:[...] operands.
-u32 gpr_offset(unsigned n);
-u32 rip_offset();
-u32 flags_offset();
-u32 scratch_offset(unsigned n);
-u32 poll_offset();
-u32 rflags_offset();
-u32 mode_offset();
-u32 kernel_gs_base_offset();
-u32 cr4_offset();
-u32 pkru_offset();
-u32 pkru_watched_offset();
-u32 events_offset();
-u32 pauses_left_offset();
-u32 tsc_aux_offset();
-u32 tsc_offset_offset();
-u32 clock_tsc_offset_offset();
-u32 segment_base_offset(x86::Segment);
-u32 segment_selector_offset(x86::Segment);
-u32 segment_end_offset(x86::Segment, Access);
-u32 tlb_read_tag_offset(TlbIndex);
-u32 tlb_write_tag_offset(TlbIndex);
-u32 tlb_addend_offset(TlbIndex);
-u32 code_tlb_offset(TlbIndex);
-u32 large_tag_offset(TlbIndex, Access);
-u32 large_addend_offset(TlbIndex);
-u32 large_run_offset(TlbIndex);
-u32 stack_page_offset(TlbIndex);
-u32 stack_addend_offset(TlbIndex);
-u32 site_page_offset(u16 slot);
-u32 site_addend_offset(u16 slot);
-u32 run_first_offset(u16 slot);
-u32 run_addend_offset(u16 slot);
-u32 run_end_offset(u16 slot, unsigned size_class);
-u32 tlb_run_offset(TlbIndex);
-u32 site_patience_offset(u16 slot);
-u32 sites_used_offset(u16 slot);
-u32 jump_cache_rip_offset(TlbIndex);
-u32 jump_cache_entry_offset(TlbIndex);
 
 // All addresses are of the executable view.
 struct Thunks {

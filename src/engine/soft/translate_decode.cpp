@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "base/bits.hpp"
+#include "engine/soft/byte_copy.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/translator.hpp"
 #include "engine/soft/vendor.hpp"
@@ -30,7 +31,7 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
     }
     straddles = false;
     if (here)
-        std::copy_n(here, available, bytes);
+        copy_bytes(bytes, here, available);
     else
         m_cpu.mmu->read_device((m_physical & ~u64 { 0xfff }) + in_page, bytes, available);
     auto status = x86::decode(bytes, available, m_code_size, insn);
@@ -46,7 +47,7 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
         m_cache.watch(m_cpu, physical, 15);
         u8 const* const rest = memory.range(Gpa(physical), 15);
         if (rest)
-            std::copy_n(rest, 15 - available, bytes + available);
+            copy_bytes(bytes + available, rest, 15 - available);
         else
             m_cpu.mmu->read_device(physical, bytes + available, 15 - available);
         status = x86::decode(bytes, 15, m_code_size, insn);

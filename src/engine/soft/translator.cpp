@@ -3,9 +3,12 @@
 
 #include <algorithm>
 
+#include "engine/soft/byte_copy.hpp"
 #include "engine/soft/cpuid.hpp"
 #include "engine/soft/mode.hpp"
 #include "engine/soft/operations.hpp"
+#include "engine/soft/profiler.hpp"
+#include "engine/soft/vector_state.hpp"
 #include "engine/soft/vendor.hpp"
 
 namespace anyhyve::soft {
@@ -416,7 +419,7 @@ Outcome Translator::try_to_translate(u64 physical, ModeBits mode)
     m_stack_pending = 0;
     m_run_end = -1;
     m_loop_head = nullptr;
-    std::fill(std::begin(m_needs_copy), std::end(m_needs_copy), false);
+    zero_bytes(m_needs_copy, sizeof m_needs_copy);
     m_hot = m_block->hot = can_be_hot(mode) && m_cache.is_hot(physical, m_rip, mode);
     STEP(decode_block());
     find_liveness();
@@ -433,11 +436,15 @@ void Translator::publish_block()
     if (m_trap_count != 0) {
         auto* const points = static_cast<TrapPoint*>(m_cache.allocate(sizeof(TrapPoint) * m_trap_count, alignof(TrapPoint)));
         ASSERT(points, "the cache had room for a block");
-        std::copy_n(m_traps, m_trap_count, points);
+        copy_bytes(points, m_traps, sizeof(TrapPoint) * m_trap_count);
         m_block->trap_points = points;
         m_block->trap_point_count = m_trap_count;
     }
     m_cache.insert(*m_block);
+    if (m_cache.profiler()) {
+        VectorStateGuard guard(m_cpu);
+        m_cache.profiler()->block_made(*m_block);
+    }
     auto& statistics = m_cache.statistics();
     ++statistics.blocks_translated;
     statistics.instructions_translated += m_step_count;
