@@ -56,6 +56,14 @@ bool finish_step(Cpu& cpu)
     return true;
 }
 
+// What others have set it for is looked at from now on, so the store must be done before any load that follows: one that came later would also take
+// back what was set after the look.
+void clear_poll(Cpu& cpu)
+{
+    if (cpu.poll.load(std::memory_order_relaxed) != 0)
+        cpu.poll.exchange(0, std::memory_order_seq_cst);
+}
+
 // With breakpoints enabled: is one of them on the next instruction? RF lets it pass, and goes with that instruction (SDM vol. 3B 17.3.1.1).
 bool hits_code_breakpoint(Cpu& cpu, bool shadow)
 {
@@ -78,7 +86,7 @@ u8* dispatch(Cpu& cpu)
         if (cpu.leaving)
             return leave(cpu);
         if (!cpu.interrupt_shadow) {
-            cpu.poll.store(0, std::memory_order_relaxed);
+            clear_poll(cpu);
             if (cpu.mmu->runs().is_full())
                 cpu.mmu->forget_pages();
             if (cpu.events.load(std::memory_order_seq_cst) != 0 && !take_events(cpu))

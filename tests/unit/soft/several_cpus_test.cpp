@@ -1,0 +1,97 @@
+// What virtual CPUs and other threads do to one another: events that come at any time, and stores next to one another's.
+#include <atomic>
+#include <chrono>
+#include <thread>
+
+#include <sys/resource.h>
+
+#include "guest_machine.hpp"
+
+namespace anyhyve::soft::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using std::chrono::steady_clock;
+
+// One interrupt at a time, from another thread.
+class OneInterrupt : public QuietInterrupts {
+public:
+    static constexpr int vector_number = 0x20;
+
+    bool interrupt_pending() const override { return m_waits.load(); }
+    int acknowledge() override { return m_waits.exchange(false) ? vector_number : -1; }
+    void request() { m_waits = true; }
+
+private:
+    std::atomic<bool> m_waits { false };
+};
+
+// Without the timer that samples where virtual CPUs are, and so makes them look for events now and then: the host allows no more of them.
+class NoSampling {
+public:
+    NoSampling()
+    {
+        getrlimit(RLIMIT_SIGPENDING, &m_before);
+        rlimit const none { 0, m_before.rlim_max };
+        setrlimit(RLIMIT_SIGPENDING, &none);
+    }
+    ~NoSampling() { setrlimit(RLIMIT_SIGPENDING, &m_before); }
+    NoSampling(NoSampling const&) = delete;
+    NoSampling& operator=(NoSampling const&) = delete;
+
+private:
+    rlimit m_before {};
+};
+
+// 0: it was.
+u64 wait_for_more_than(u64 const& counter, u64 before)
+{
+    auto const patience = steady_clock::now() + 2s;
+    for (unsigned turns = 1;; ++turns) {
+        u64 const now = __atomic_load_n(&counter, __ATOMIC_ACQUIRE);
+        if (now > before)
+            return now;
+        if (turns % 256 == 0 && steady_clock::now() > patience)
+            return 0;
+    }
+}
+
+// The next interrupt is sent as soon as the handler of the last has begun, while the virtual CPU is on its way back to code that looks for nothing but
+// the poll word.
+TEST(Events, AreNotLostWhileTheOnesBeforeAreTaken)
+{
+    NoSampling const no_sampling;
+    constexpr u64 idt = 0x9000, handler = 0x110000, counter = GuestMachine::data;
+    constexpr unsigned wanted = 300'000;
+    GuestMachine m({}, 2);
+    OneInterrupt interrupts;
+    m.vcpu = m.create_vcpu(interrupts, 0, 2);
+    CpuState start = m.long_mode();
+    m.put<u64>(GuestMachine::gdt + 8, 0x00af9b000000ffff);
+    m.put<u64>(GuestMachine::gdt + 0x10, 0x00cf93000000ffff);
+    m.put<u64>(idt + OneInterrupt::vector_number * 16, (handler & 0xffff) | 0x08 << 16 | u64 { 0x8e00 } << 32 | (handler >> 16) << 48);
+    m.load(handler, { 0x49, 0xff, 0x07, 0x48, 0xcf }); // inc qword [r15]; iretq
+    start.gdtr = { GuestMachine::gdt, 0x17 };
+    start.idtr = { idt, 0xfff };
+    start.gpr[15] = counter;
+    u64 const& taken = *reinterpret_cast<u64 const*>(m.memory->range(Gpa(counter), 8));
+    bool lost = false;
+    std::thread device([&] {
+        auto const end = steady_clock::now() + 3s;
+        for (u64 i = 0; i < wanted && !lost && steady_clock::now() < end; ++i) {
+            for (u64 n = 0; n < i % 64; ++n)
+                __builtin_ia32_pause();
+            interrupts.request();
+            m.vcpu->interrupt_pending();
+            lost = wait_for_more_than(taken, i) == 0;
+        }
+        m.vcpu->kick();
+    });
+    m.run(start, { 0xfb, 0x90, 0xeb, 0xfe }); // sti; nop; jmp $
+    device.join();
+    EXPECT_EQ(m.last_exit, RunExit::kicked);
+    EXPECT_FALSE(lost);
+}
+
+} // namespace
+} // namespace anyhyve::soft::testing
