@@ -257,10 +257,11 @@ void CodeCache::kill(Block& block)
     while (block.incoming)
         unlink(*block.incoming);
     for (Cpu* cpu : m_cpus) {
-        if (block.hot)
-            cpu->poll.store(1, std::memory_order_relaxed); // it may be going round in there
         for (auto& table : cpu->jump_cache)
             table.forget(block.rip);
+        // It may be going round in there, or be on its way: whoever has looked at the poll word before finds it set again, others find no way there.
+        if (block.hot)
+            cpu->poll.store(1, std::memory_order_release);
     }
     ++m_statistics.blocks_invalidated;
 }
