@@ -84,6 +84,18 @@ u64 physical_of(Cpu& cpu, Mmu::Target const& target)
     return cpu.wires.memory->address_at(cpu.mmu->runs().offset_in_ram(host & page_mask)).value() | (host & ~page_mask);
 }
 
+// What an instruction with a mask found in an operand of up to 64 bytes, behind where that is bounced to.
+u8* before_masked(Cpu& cpu) { return cpu.operand_buffer.data() + 128; }
+
+// Of a masked store, which leaves the rest to others.
+void copy_changed(u8* to, u8 const* now, u8 const* before, u32 size)
+{
+    for (u32 n = 0; n < size; ++n) {
+        if (now[n] != before[n])
+            to[n] = now[n];
+    }
+}
+
 // The operand is in two pages, or on the bus.
 AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::Target const& first, Mmu::Target const& second, u32 first_size)
 {
@@ -114,6 +126,8 @@ AccessResult access_by_pieces(Cpu& cpu, u64 linear, AccessSite const& site, Mmu:
         else if (site.reads || site.access == Access::read)
             cpu.mmu->read_device(operand.physical[i], to, size);
     }
+    if (site.masked)
+        copy_bytes(before_masked(cpu), operand.data, site.size);
     return { pointer_value(operand.data), site.access == Access::read ? site.resume : site.resume_copy };
 }
 
@@ -142,7 +156,7 @@ AccessResult access_guarded(Cpu& cpu, u64 linear, AccessSite const& site, Mmu::T
             copy_bytes(operand.data + offset, operand.host[i], size);
         else
             cpu.mmu->read_device(operand.physical[i], operand.data + offset, size);
-        copy_bytes(cpu.operand_buffer.data() + offset, operand.data + offset, size);
+        copy_bytes(before_masked(cpu) + offset, operand.data + offset, size);
     }
     return { pointer_value(operand.data), site.access == Access::read ? site.resume : site.resume_copy };
 }
@@ -155,10 +169,7 @@ void commit_guarded(Cpu& cpu)
         u32 const offset = i ? operand.first_size : 0, size = i ? operand.size - operand.first_size : operand.first_size;
         if (!operand.host[i])
             continue;
-        for (u32 n = 0; n < size; ++n) {
-            if (operand.data[offset + n] != cpu.operand_buffer[offset + n])
-                operand.host[i][n] = operand.data[offset + n];
-        }
+        copy_changed(operand.host[i], operand.data + offset, before_masked(cpu) + offset, size);
         cpu.mmu->note_write(operand.physical[i], size);
     }
 }
@@ -353,8 +364,11 @@ u8* runtime_commit(Cpu* cpu, AccessSite const* site)
     auto size_of = [&](unsigned i) { return i ? operand.size - operand.first_size : operand.first_size; };
     if (operand.kind == Cpu::OperandBounce::Kind::pieces) {
         for (unsigned i = 0; i < parts; ++i) {
-            u8 const* const from = operand.data + (i ? operand.first_size : 0);
-            if (operand.host[i])
+            u32 const offset = i ? operand.first_size : 0;
+            u8 const* const from = operand.data + offset;
+            if (operand.host[i] && site->masked)
+                copy_changed(operand.host[i], from, before_masked(*cpu) + offset, size_of(i));
+            else if (operand.host[i])
                 copy_bytes(operand.host[i], from, size_of(i));
             else
                 cpu->mmu->write_device(operand.physical[i], from, size_of(i));

@@ -93,5 +93,50 @@ TEST(Events, AreNotLostWhileTheOnesBeforeAreTaken)
     EXPECT_FALSE(lost);
 }
 
+// Two pages side by side, of frames that are not.
+struct TwoPages {
+    static constexpr u64 linear = 0x4000'0000, directory = 0x20000, table = 0x21000, first = 0x400000, second = 0x402000;
+
+    explicit TwoPages(GuestMachine& m)
+    {
+        m.put<u64>(GuestMachine::page_tables + 0x1000 + 8, directory | 7);
+        m.put<u64>(directory, table | 7);
+        m.put<u64>(table, first | 7);
+        m.put<u64>(table + 8, second | 7);
+    }
+};
+
+// What a mask leaves out of an operand in two pages is another's, who may store there at the same time.
+TEST(MaskedStores, LeaveAloneWhatTheMaskLeavesOut)
+{
+    constexpr u64 rounds = 200'000;
+    if (!__builtin_cpu_supports("avx"))
+        GTEST_SKIP() << "no VMASKMOVPS";
+    GuestMachine m({}, 2);
+    CpuState start = m.long_mode();
+    TwoPages const pages(m);
+    m.put<u32>(GuestMachine::data, ~u32 { 0 }); // the mask: the first of eight elements
+    start.gpr[x86::rdi] = pages.linear + 0xff0;
+    start.gpr[x86::rsi] = GuestMachine::data;
+    start.gpr[x86::rcx] = rounds;
+    u32& ours = *reinterpret_cast<u32*>(m.memory->range(Gpa(pages.second + 4), 4));
+    u64 lost = 0;
+    std::atomic<bool> over { false };
+    std::thread other([&] {
+        for (u32 n = 1; !over; ++n) {
+            __atomic_store_n(&ours, n, __ATOMIC_RELAXED);
+            for (unsigned i = 0; i < 8; ++i)
+                lost += __atomic_load_n(&ours, __ATOMIC_RELAXED) != n;
+        }
+    });
+    // vmovups ymm1,[rsi]; again: vmaskmovps [rdi],ymm1,ymm1; dec rcx; jne again
+    m.run(start, { 0xc5, 0xfc, 0x10, 0x0e, 0xc4, 0xe2, 0x75, 0x2e, 0x0f, 0x48, 0xff, 0xc9, 0x75, 0xf6 });
+    over = true;
+    other.join();
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(m.get<u32>(pages.first + 0xff0), ~u32 { 0 });
+    EXPECT_EQ(lost, 0u);
+}
+
 } // namespace
 } // namespace anyhyve::soft::testing
