@@ -351,6 +351,8 @@ void Translator::emit_bit_test_memory(Step const& step)
         m_asm.movzx16(m_plan.address, m_plan.address);
     bool const writes = insn.info->memory != MemoryAccess::read;
     Reference const reference = emit_translate({ .segment = insn.segment, .size = insn.operand_size, .access = writes ? Access::write : Access::read, .reads = true });
+    if (reference.site)
+        reference.site->locked = insn.lock;
     emit_access(reference, [&](HostMemory where) {
         before(step);
         m_asm.gs_load(true, m_plan.a, scratch_offset(1));

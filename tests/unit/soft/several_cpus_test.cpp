@@ -138,5 +138,49 @@ TEST(MaskedStores, LeaveAloneWhatTheMaskLeavesOut)
     EXPECT_EQ(lost, 0u);
 }
 
+// Two virtual CPUs change an operand in two pages.
+class LockedInTwoPages : public ::testing::Test {
+protected:
+    static constexpr u32 rounds = 20'000;
+
+    // Both run `bytes` so many times, with RDI = operand, RAX = 0 or 1.
+    void run(std::vector<u8> bytes)
+    {
+        // again: ...; dec ecx; jne again; hlt
+        u8 const back = static_cast<u8>(0 - (bytes.size() + 4));
+        bytes.insert(bytes.end(), { 0xff, 0xc9, 0x75, back, 0xf4 });
+        m.load(GuestMachine::code, bytes);
+        CpuState start = m.long_mode();
+        TwoPages const pages(m);
+        start.gpr[x86::rdi] = pages.linear + 0xffd;
+        start.gpr[x86::rcx] = rounds;
+        m.vcpu->set_state(start);
+        start.gpr[x86::rax] = 1;
+        other->set_state(start);
+        std::thread beside([this] { EXPECT_EQ(other->run(), RunExit::halted); });
+        EXPECT_EQ(m.vcpu->run(), RunExit::halted);
+        beside.join();
+    }
+    u64 operand() const { return (m.get<u32>(TwoPages::first + 0xffd) & 0xffffff) | m.get<u64>(TwoPages::second) << 24; }
+
+    GuestMachine m { {}, 2 };
+    QuietInterrupts other_interrupts;
+    std::unique_ptr<Vcpu> other = m.create_vcpu(other_interrupts, 1, 2);
+};
+
+TEST_F(LockedInTwoPages, Add)
+{
+    run({ 0xf0, 0x48, 0xff, 0x07 }); // lock inc qword [rdi]
+    EXPECT_EQ(operand(), 2 * rounds);
+}
+
+TEST_F(LockedInTwoPages, BitTest)
+{
+    // lock bts [rdi],rax; adc rbx,0; lock btr [rdi],rax; cmc; adc rbx,0
+    run({ 0xf0, 0x48, 0x0f, 0xab, 0x07, 0x48, 0x83, 0xd3, 0, 0xf0, 0x48, 0x0f, 0xb3, 0x07, 0xf5, 0x48, 0x83, 0xd3, 0 });
+    EXPECT_EQ(m.vcpu->state().gpr[x86::rbx], 0u); // how often its bit was not as it had left it
+    EXPECT_EQ(other->state().gpr[x86::rbx], 0u);
+}
+
 } // namespace
 } // namespace anyhyve::soft::testing
