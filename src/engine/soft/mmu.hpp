@@ -94,6 +94,7 @@ public:
     }
 
     PageRuns& runs() { return m_runs; }
+    PageRuns const& runs() const { return m_runs; }
     LargePages& large_pages() { return m_large_pages; }
     // Drops what generated code remembers of pages beside the look-aside tables.
     void forget_pages()
@@ -112,6 +113,7 @@ public:
         Tally page_walks, device_reads, device_writes, flushes_all, flushes_non_global, flushes_page, odd_operands, code_writes;
     };
     Statistics& statistics() { return m_statistics; }
+    Statistics const& statistics() const { return m_statistics; }
 
 private:
     // Slots filled since the last flush, so that a flush touches only those. Overflow: the whole table goes.

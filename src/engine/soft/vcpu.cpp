@@ -240,8 +240,8 @@ std::string SoftVcpu::statistics_name() const
 
 std::vector<Statistic> SoftVcpu::statistics() const
 {
-    auto& mmu = const_cast<Mmu&>(m_mmu).statistics();
-    u64 const mapped = const_cast<Mmu&>(m_mmu).runs().pages_mapped();
+    auto const& mmu = m_mmu.statistics();
+    u64 const mapped = m_mmu.runs().pages_mapped();
     auto& cache = m_cache.statistics();
     std::vector<Statistic> list {
         { "blocks translated", cache.blocks_translated },

@@ -1,33 +1,12 @@
 // Accesses of hot loops that share a check: what leads to the host's memory must be their own page's, whatever stands between them.
-#include "guest_machine.hpp"
+#include "scattered_pages.hpp"
 
 namespace anyhyve::soft::testing {
 namespace {
 
 using namespace x86;
 
-class AccessGroups : public ::testing::Test {
-protected:
-    static constexpr u64 linear = 0x4000'0000, page = 0x1000, pages = 64;
-    static constexpr u64 directory = 0x20000, table = 0x21000, frames = 0x400000;
-
-    // Pages whose frames are nobody's neighbours: between them lie pages of zeros.
-    CpuState scattered()
-    {
-        auto s = m.long_mode();
-        put_entry(GuestMachine::page_tables + 0x1000 + 8, directory);
-        put_entry(directory, table);
-        for (u64 i = 0; i < pages; ++i)
-            put_entry(table + i * 8, frame(i));
-        return s;
-    }
-    static u64 frame(u64 number) { return frames + (number * 7 + 3) % pages * 2 * page; }
-    void put_entry(u64 at, u64 to) { m.put<u64>(at, to | 7); }
-    template<typename T>
-    void put(u64 offset, T value) { m.put<T>(frame(offset / page) + offset % page, value); }
-
-    GuestMachine m;
-};
+class AccessGroups : public ScatteredPages<64> {};
 
 // An instruction that takes two of the registers that are in memory, and no register is left but the one that leads to the group's page.
 TEST_F(AccessGroups, SurviveInstructionsThatTakeAllScratchRegisters)

@@ -2,33 +2,24 @@
 #include <algorithm>
 
 #include "engine/soft/cpu.hpp"
-#include "guest_machine.hpp"
+#include "scattered_pages.hpp"
 
 namespace anyhyve::soft::testing {
 namespace {
 
 using namespace x86;
 
-class PageRuns : public ::testing::Test {
+class PageRuns : public ScatteredPages<16> {
 protected:
-    static constexpr u64 linear = 0x4000'0000, page = 0x1000, pages = 16;
-    static constexpr u64 directory = 0x20000, table = 0x21000, frames = 0x400000;
-
-    // Sixteen pages whose frames are nobody's neighbours.
+    // With what the programs below want: where the pages are, and how far they reach.
     CpuState scattered()
     {
-        auto s = m.long_mode();
-        put_entry(GuestMachine::page_tables + 0x1000 + 8, directory);
-        put_entry(directory, table);
-        for (u64 i = 0; i < pages; ++i)
-            put_entry(table + i * 8, frame(i));
+        auto s = ScatteredPages::scattered();
         s.gpr[rsi] = linear;
         s.gpr[rdx] = 0;
         s.gpr[r8] = pages * page - 1;
         return s;
     }
-    static u64 frame(u64 number) { return frames + (number * 7 + 3) % pages * 2 * page; }
-    void put_entry(u64 at, u64 to) { m.put<u64>(at, to | 7); }
     u64 pages_mapped() const
     {
         for (auto const& one : m.vcpu->statistics()) {
@@ -37,7 +28,6 @@ protected:
         }
         return 0;
     }
-    GuestMachine m;
 };
 
 TEST_F(PageRuns, ReadPagesThatLieAnywhere)

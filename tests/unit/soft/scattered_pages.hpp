@@ -1,0 +1,33 @@
+// Pages at neighbouring linear addresses whose frames are nobody's neighbours: between them lie pages of zeros.
+#pragma once
+
+#include "guest_machine.hpp"
+
+namespace anyhyve::soft::testing {
+
+template<u64 Count>
+class ScatteredPages : public ::testing::Test {
+protected:
+    static constexpr u64 linear = 0x4000'0000, page = 0x1000, pages = Count;
+    static constexpr u64 directory = 0x20000, table = 0x21000, frames = 0x400000;
+
+    // The machine's state, with the pages mapped.
+    CpuState scattered()
+    {
+        auto s = m.long_mode();
+        put_entry(GuestMachine::page_tables + 0x1000 + 8, directory);
+        put_entry(directory, table);
+        for (u64 i = 0; i < pages; ++i)
+            put_entry(table + i * 8, frame(i));
+        return s;
+    }
+    static u64 frame(u64 number) { return frames + (number * 7 + 3) % pages * 2 * page; }
+    void put_entry(u64 at, u64 to) { m.put<u64>(at, to | 7); }
+    // Behind so many bytes of the pages.
+    template<typename T>
+    void put(u64 offset, T value) { m.put<T>(frame(offset / page) + offset % page, value); }
+
+    GuestMachine m;
+};
+
+} // namespace anyhyve::soft::testing
