@@ -225,9 +225,10 @@ bool CodeCache::invalidate_page(u64 physical, u64 lines)
             any = true;
         }
     }
-    recompute_lines(physical);
+    // In this order: in between others would take the page for one that nobody watches.
     if (any && ++info.times_changed >= changes_to_stick)
-        info.sticky = true;
+        __atomic_store_n(&info.sticky, true, __ATOMIC_RELEASE);
+    recompute_lines(physical);
     return any;
 }
 

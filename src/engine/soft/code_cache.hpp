@@ -57,10 +57,11 @@ public:
     // Marks the lines as translated before their bytes are read: a store that comes later finds the mark, one that came earlier is read.
     // A page's first mark takes it out of every look-aside table's writes, with the other vCPUs standing still.
     void watch(Cpu&, u64 physical, u64 size);
+    // In the order in which one reason may follow another without the others standing still.
     bool watched(u64 physical) const
     {
         PageInfo const* const info = page(physical);
-        return info && (lines(*info) != 0 || info->sticky || line_watched(*info));
+        return info && (lines(*info) != 0 || sticky(*info) || line_watched(*info));
     }
     // Was anything translated from these bytes? After a store.
     bool translated_from(u64 physical, u64 size) const
@@ -149,7 +150,8 @@ private:
 
     CodeCache(GuestMemory& memory, Profiler* profiler) : m_memory(memory), m_profiler(profiler) {}
     Result<void> map();
-    static u64 lines(PageInfo const& info) { return __atomic_load_n(&info.lines, __ATOMIC_RELAXED); }
+    static u64 lines(PageInfo const& info) { return __atomic_load_n(&info.lines, __ATOMIC_ACQUIRE); }
+    static bool sticky(PageInfo const& info) { return __atomic_load_n(&info.sticky, __ATOMIC_ACQUIRE); }
     static bool line_watched(PageInfo const& info) { return __atomic_load_n(&info.line_watched, __ATOMIC_SEQ_CST); }
     bool tell_line_watchers_in_page(u8 const* from, u8 const* to);
     void drop_everything();

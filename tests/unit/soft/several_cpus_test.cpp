@@ -93,6 +93,45 @@ TEST(Events, AreNotLostWhileTheOnesBeforeAreTaken)
     EXPECT_FALSE(lost);
 }
 
+// A page whose code is rewritten again and again stays watched, also for a virtual CPU that stores there just as it becomes so.
+TEST(WatchedPages, StayWatchedWhileTheirCodeChanges)
+{
+    constexpr u64 first = 4 * MiB, pages = 2000, cell = GuestMachine::data;
+    GuestMachine m;
+    for (u64 i = 0; i < pages; ++i)
+        m.load(first + i * 0x1000, { 0xb0, 1, 0xc3 }); // mov al,1; ret
+    CpuState start = m.long_mode();
+    start.gpr[x86::rbx] = first;
+    start.gpr[x86::rdi] = first + pages * 0x1000;
+    start.gpr[x86::rbp] = cell;
+    u64& page = *reinterpret_cast<u64*>(m.memory->range(Gpa(cell), 8));
+    std::atomic<bool> over { false };
+    std::thread device([&] {
+        for (unsigned turns = 1; !over; ++turns) {
+            u64 const changed = __atomic_load_n(&page, __ATOMIC_ACQUIRE);
+            if (changed == 0) {
+                if (turns % 1024 == 0)
+                    std::this_thread::yield();
+                continue;
+            }
+            m.memory->written(Gpa(changed), 1);
+            __atomic_store_n(&page, 0, __ATOMIC_RELEASE);
+        }
+    });
+    // page: mov ecx,8; round: call rbx; mov [rbp],rbx; mov edx,r8d; delay: dec edx; jns delay; mov [rbx+0x1000800],edx; mov [rbx+0x800],edx
+    // wait: cmp qword [rbp],0; jne wait; dec ecx; jne round
+    // call rbx; mov byte [rbx+1],2; call rbx; cmp al,2; setne al; movzx eax,al; add esi,eax
+    // add r8d,1; and r8d,127; add rbx,0x1000; cmp rbx,rdi; jne page
+    m.run(start, { 0xb9, 8, 0, 0, 0, 0xff, 0xd3, 0x48, 0x89, 0x5d, 0, 0x44, 0x89, 0xc2, 0xff, 0xca, 0x79, 0xfc, 0x89, 0x93, 0, 8, 0, 1, 0x89, 0x93, 0, 8, 0, 0,
+                     0x48, 0x83, 0x7d, 0, 0, 0x75, 0xf9, 0xff, 0xc9, 0x75, 0xdc,
+                     0xff, 0xd3, 0xc6, 0x43, 1, 2, 0xff, 0xd3, 0x3c, 2, 0x0f, 0x95, 0xc0, 0x0f, 0xb6, 0xc0, 0x01, 0xc6,
+                     0x41, 0x83, 0xc0, 1, 0x41, 0x83, 0xe0, 127, 0x48, 0x81, 0xc3, 0, 0x10, 0, 0, 0x48, 0x39, 0xfb, 0x75, 0xb1 });
+    over = true;
+    device.join();
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(m.vcpu->state().gpr[x86::rsi], 0u);
+}
+
 // Two pages side by side, of frames that are not.
 struct TwoPages {
     static constexpr u64 linear = 0x4000'0000, directory = 0x20000, table = 0x21000, first = 0x400000, second = 0x402000;
