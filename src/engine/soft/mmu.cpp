@@ -114,9 +114,10 @@ Outcome Mmu::resolve(u64 linear, Access access, TlbIndex index, Target& target)
     STEP(walk_pages(m_cpu, linear, access, index, translation));
     target.physical = translation.physical | (linear & 0xfff);
     u8* const page = m_cpu.wires.memory->range(Gpa(translation.physical), 0x1000);
+    target.host = page ? page + (linear & 0xfff) : nullptr;
+    __builtin_prefetch(target.host); // the access comes as soon as the table is filled
     if (page)
         note_use(translation.physical);
-    target.host = page ? page + (linear & 0xfff) : nullptr;
     target.watched = page && m_cache.watched(translation.physical);
     if (page && access != Access::fetch)
         fill(linear, index, translation, page, target.watched);
@@ -147,11 +148,13 @@ bool Mmu::find_quietly(u64 linear, Access access, TlbIndex index)
     ++m_statistics.page_walks;
     if (!walk_quietly(linear, access, index, translation))
         return false;
+    u8* const page = m_cpu.wires.memory->range(Gpa(translation.physical), 0x1000);
+    __builtin_prefetch(page + (linear & 0xfff)); // the access comes as soon as the table is filled
     bool const watched = m_cache.watched(translation.physical);
     if (access == Access::write && watched)
         return false;
     note_use(translation.physical);
-    fill(linear, index, translation, m_cpu.wires.memory->range(Gpa(translation.physical), 0x1000), watched);
+    fill(linear, index, translation, page, watched);
     return true;
 }
 

@@ -29,6 +29,7 @@ public:
     bool has_changed() const { return m_changed; }
 
 private:
+    Outcome all_levels(Translation&, bool update);
     struct Entry {
         u64 value = 0;
         u8* host = nullptr;
@@ -157,15 +158,20 @@ private:
 Outcome Walk::four_level(Translation& translation, bool update)
 {
     m_keys = true;
+    if (auto const* const known = m_cpu.paging_structures.find(m_linear)) {
+        m_path = known->rights;
+        Entry entry = load(known->table, static_cast<unsigned>(m_linear >> 12) & 511, 8);
+        return upper(entry, reserved_high) ? finish(&entry, 1, entry.value & physical_mask, 12, update, translation) : m_outcome;
+    }
+    return all_levels(translation, update);
+}
+
+Outcome Walk::all_levels(Translation& translation, bool update)
+{
     Entry path[4];
     u64 table = m_cpu.cr3 & physical_mask;
-    unsigned count = 0, shift = 39;
-    if (auto const* const known = m_cpu.paging_structures.find(m_linear)) {
-        table = known->table;
-        m_path = known->rights;
-        shift = 12;
-    }
-    for (;; shift -= 9) {
+    unsigned count = 0;
+    for (unsigned shift = 39;; shift -= 9) {
         PathRights const above = m_path;
         Entry& entry = path[count++] = load(table, static_cast<unsigned>(m_linear >> shift) & 511, 8);
         bool const large = shift != 12 && shift != 39 && (entry.value & page_size);
