@@ -195,21 +195,22 @@ Outcome Mmu::write(u64 linear, void const* from, unsigned size, Rights rights)
         STEP(resolve((linear + first) & linear_mask(), Access::write, index, b));
     if (breakpoints_enabled(m_cpu) && rights == Rights::current)
         note_data_access(m_cpu, linear, size, Access::write);
-    auto put = [this](Target const& target, void const* bytes, unsigned count) {
-        if (!target.host)
-            return write_device(target.physical, bytes, count);
-        copy_out(target.host, bytes, count);
-        if (target.watched)
+    auto const tell = [this](Target const& target, unsigned count) {
+        if (target.host && target.watched)
             note_write(target.physical, count);
     };
-    // RAM first: a device takes time, in which another virtual CPU may run code there.
-    bool const device_first = first < size && !a.host;
-    if (!device_first)
-        put(a, from, first);
-    if (first < size)
-        put(b, static_cast<u8 const*>(from) + first, size - first);
-    if (device_first)
-        put(a, from, first);
+    u8 const* const rest = static_cast<u8 const*>(from) + first;
+    // RAM first, all of it: a device takes time, and so may telling of a store, in which another virtual CPU may run code there.
+    if (a.host)
+        copy_out(a.host, from, first);
+    if (b.host)
+        copy_out(b.host, rest, size - first);
+    tell(a, first);
+    tell(b, size - first);
+    if (!a.host)
+        write_device(a.physical, from, first);
+    if (first < size && !b.host)
+        write_device(b.physical, rest, size - first);
     return Outcome::next;
 }
 

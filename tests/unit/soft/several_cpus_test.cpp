@@ -5,7 +5,51 @@
 
 #include <sys/resource.h>
 
+#include "engine/soft/activity.hpp"
+#include "execute_machine.hpp"
 #include "guest_machine.hpp"
+
+namespace anyhyve::soft {
+
+// Two virtual CPUs by hand, of which the other translates code while this one waits.
+class StoreBesideCode : public ExecuteMachine {
+protected:
+    StoreBesideCode()
+    {
+        other.wires = cpu.wires;
+        other.mmu = &other_mmu;
+        cache->add_cpu(cpu);
+        cache->add_cpu(other);
+    }
+
+    std::unique_ptr<Cpu> const other_owner = std::make_unique<Cpu>();
+    Cpu& other = *other_owner;
+    Mmu other_mmu { other, *cache };
+};
+
+// The first page has code, and the store must wait for its turn to say so: the code of the second one that comes meanwhile is seen as well.
+TEST_F(StoreBesideCode, finds_code_that_came_while_it_told_of_another_page)
+{
+    constexpr u64 second = data + 0x1000;
+    ASSERT_EQ(mmu->write_value<u64>(second, 0), Outcome::next); // known, and writable
+    cache->lock().lock();
+    cache->watch(other, data, 0x1000);
+    std::thread store([this] {
+        RunningScope const running(cpu, *cache);
+        EXPECT_EQ(mmu->write_value<u64>(second - 4, ~u64 { 0 }), Outcome::next);
+    });
+    // It waits for us, as in a device.
+    while (cpu.presence.load() != static_cast<u8>(Presence::in_device) && mmu->statistics().code_writes == 0)
+        std::this_thread::yield();
+    bool const stored = get<u32>(second) != 0;
+    cache->watch(other, second, 0x1000);
+    cache->lock().unlock();
+    store.join();
+    EXPECT_EQ(get<u32>(second), ~u32 { 0 });
+    EXPECT_EQ(mmu->statistics().code_writes, stored ? 1u : 2u);
+}
+
+} // namespace anyhyve::soft
 
 namespace anyhyve::soft::testing {
 namespace {
