@@ -65,16 +65,9 @@ bool make_room(Cpu& cpu)
     return cpu.mmu->cache().try_drop_everything(cpu);
 }
 
-} // namespace
-
-Outcome find_block(Cpu& cpu, Block*& block, u64& guard, ModeBits also)
+// As Translator::translate() has it.
+Outcome find_or_translate(Cpu& cpu, u64 physical, ModeBits mode, Block*& block)
 {
-    STEP(check_code_limit(cpu));
-    u64 const linear = cpu.code_linear(cpu.rip);
-    u64 physical = 0;
-    STEP(cpu.mmu->fetch_page(linear, physical, guard));
-    physical |= linear & 0xfff;
-    ModeBits const mode = cpu.mode | also | (cpu.stepping ? mode::single_step : 0);
     CodeCache& cache = cpu.mmu->cache();
     VcpuLock lock(cpu, cache, Presence::outside);
     block = cache.find(physical, cpu.rip, mode);
@@ -89,6 +82,26 @@ Outcome find_block(Cpu& cpu, Block*& block, u64& guard, ModeBits also)
     if (block || !make_room(cpu))
         return Outcome::next;
     return translate_block(cpu, physical, mode, block);
+}
+
+} // namespace
+
+Outcome find_block(Cpu& cpu, Block*& block, u64& guard, ModeBits also)
+{
+    STEP(check_code_limit(cpu));
+    u64 const linear = cpu.code_linear(cpu.rip);
+    u64 physical = 0;
+    STEP(cpu.mmu->fetch_page(linear, physical, guard));
+    physical |= linear & 0xfff;
+    ModeBits const mode = cpu.mode | also | (cpu.stepping ? mode::single_step : 0);
+    Outcome outcome = find_or_translate(cpu, physical, mode, block);
+    while (__builtin_expect(outcome == Outcome::jump, 0)) {
+        cpu.translator->read_device_code();
+        outcome = find_or_translate(cpu, physical, mode, block);
+        if (outcome != Outcome::jump)
+            cpu.translator->forget_device_code();
+    }
+    return outcome;
 }
 
 } // namespace anyhyve::soft

@@ -1,6 +1,8 @@
 // Which instructions a block is made of: decoding, from marking the bytes as translated to where the block ends.
 #include <algorithm>
+#include <span>
 
+#include "base/assert.hpp"
 #include "base/bits.hpp"
 #include "engine/soft/byte_copy.hpp"
 #include "engine/soft/mode.hpp"
@@ -18,22 +20,42 @@ static bool is_short_ud(x86::Instruction const& insn, unsigned available)
     return ud0_or_ud1 && insn.opcode_offset < available && cpu_vendor() == Vendor::amd;
 }
 
+// False: they are a device's, and have not been read yet.
+bool Translator::fetch_bytes(u64 physical, u8* to, unsigned size)
+{
+    if (u8 const* const ram = m_cpu.wires.memory->range(Gpa(physical), size)) {
+        copy_bytes(to, ram, size);
+        return true;
+    }
+    for (DeviceCode const& code : std::span(m_device_code).first(m_device_code_count)) {
+        if (code.physical != physical || code.size != size)
+            continue;
+        copy_bytes(to, code.bytes, size);
+        return true;
+    }
+    m_missing_code = { .physical = physical, .size = size };
+    return false;
+}
+
+void Translator::read_device_code()
+{
+    ASSERT(m_device_code_count < std::size(m_device_code), "an instruction lies in two pages at most");
+    m_cpu.mmu->read_device(m_missing_code.physical, m_missing_code.bytes, m_missing_code.size);
+    m_device_code[m_device_code_count++] = m_missing_code;
+}
+
 Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddles)
 {
     u64 const in_page = (m_physical & 0xfff) + offset;
-    GuestMemory const& memory = *m_cpu.wires.memory;
     u8 bytes[15] = {};
     unsigned available = static_cast<unsigned>(std::min<u64>(15, 0x1000 - in_page));
-    u8 const* const here = memory.range(Gpa((m_physical & ~u64 { 0xfff }) + in_page), available);
     if (in_page + available > m_marked_up_to) { // before the bytes are read
         m_cache.watch(m_cpu, (m_physical & ~u64 { 0xfff }) + in_page, available);
         m_marked_up_to = align_up(in_page + available, CodeCache::line_size);
     }
     straddles = false;
-    if (here)
-        copy_bytes(bytes, here, available);
-    else
-        m_cpu.mmu->read_device((m_physical & ~u64 { 0xfff }) + in_page, bytes, available);
+    if (!fetch_bytes((m_physical & ~u64 { 0xfff }) + in_page, bytes, available))
+        return Outcome::jump;
     auto status = x86::decode(bytes, available, m_code_size, insn);
     if (status == x86::DecodeStatus::need_more && is_short_ud(insn, available)) {
         constexpr u8 ud2[] = { 0x0f, 0x0b };
@@ -45,11 +67,8 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
         u64 const next_page = ((m_linear & ~u64 { 0xfff }) + 0x1000) & m_cpu.mmu->linear_mask();
         STEP(m_cpu.mmu->fetch_page(next_page, physical, guard));
         m_cache.watch(m_cpu, physical, 15);
-        u8 const* const rest = memory.range(Gpa(physical), 15);
-        if (rest)
-            copy_bytes(bytes + available, rest, 15 - available);
-        else
-            m_cpu.mmu->read_device(physical, bytes + available, 15 - available);
+        if (!fetch_bytes(physical, bytes + available, 15 - available))
+            return Outcome::jump;
         status = x86::decode(bytes, 15, m_code_size, insn);
         straddles = true;
         m_block->second_physical = physical;
@@ -75,7 +94,7 @@ Outcome Translator::decode_block()
         bool straddles = false;
         auto const outcome = decode_one(static_cast<u64>(offset), step.insn, straddles);
         if (outcome != Outcome::next) {
-            // A fault belongs to its own instruction: only when that is the block's first.
+            // A fault belongs to its own instruction: only when that is the block's first. So do bytes of a device.
             if (m_step_count == 0)
                 return outcome;
             break;

