@@ -319,5 +319,57 @@ TEST(CodeInDevices, IsReadWhereOnlyItsEndLies)
     EXPECT_FALSE(device.waited_in_vain);
 }
 
+// One virtual CPU rewrites two functions again and again, one of them across the end of a page, and then says how often; the other one, which has
+// serialized after it heard of that, must not run what was there before. Devices write there as well, and what they write is what is there.
+TEST(ChangingCode, IsRunAsItWasWhenTheOtherHeardOfIt)
+{
+    constexpr u64 one = 0x400000, two = 0x500ffd, other_code = 0x180000, told = GuestMachine::data;
+    constexpr u32 rounds = 20'000;
+    GuestMachine m({}, 2);
+    QuietInterrupts other_interrupts;
+    auto const other = m.create_vcpu(other_interrupts, 1, 2);
+    for (u64 const function : { one, two })
+        m.load(function, { 0xb8, 0, 0, 0, 0, 0xc3 }); // mov eax,0; ret
+    CpuState writer = m.long_mode(), reader = writer;
+    writer.gpr[x86::rbx] = reader.gpr[x86::rbx] = one;
+    writer.gpr[x86::rdi] = reader.gpr[x86::rdi] = two;
+    writer.gpr[x86::rsi] = reader.gpr[x86::rsi] = told;
+    writer.rip = other_code;
+    writer.gpr[x86::rsp] -= 0x1000;
+    // again: mov edx,ecx; and edx,63; delay: dec edx; jns delay; inc ecx; mov [rbx+1],ecx; mov [rdi+1],ecx; mov [rsi],ecx
+    // wait: cmp [rbx+0x80],ecx; jb wait; cmp ecx,rounds; jb again; hlt
+    m.load(other_code, { 0x89, 0xca, 0x83, 0xe2, 63, 0xff, 0xca, 0x79, 0xfc, 0xff, 0xc1, 0x89, 0x4b, 1, 0x89, 0x4f, 1, 0x89, 0x0e,
+                           0x39, 0x8b, 0x80, 0, 0, 0, 0x72, 0xf8, 0x81, 0xf9, rounds & 0xff, rounds >> 8, 0, 0, 0x72, 0xdd, 0xf4 });
+    other->set_state(writer);
+    std::atomic<bool> over { false };
+    std::thread beside([&] { static_cast<void>(other->run()); });
+    std::thread device([&] {
+        auto const end = steady_clock::now() + 2s; // a busy host does fewer rounds
+        while (!over) {
+            for (u64 const function : { one, two })
+                m.memory->written(Gpa(function), 8);
+            std::this_thread::sleep_for(20us);
+            if (steady_clock::now() > end) {
+                m.vcpu->kick();
+                other->kick();
+            }
+        }
+    });
+    // again: mov r12d,[rsi]; mov r13,rbx; xor eax,eax; cpuid; mov rbx,r13; call rbx; cmp eax,r12d; jb bad; call two; cmp eax,r12d; jb bad
+    // mov [rbx+0x80],eax; cmp r12d,rounds; jb again; bad: hlt
+    constexpr u32 to_two = static_cast<u32>(two - (GuestMachine::code + 0x1c));
+    CpuState const at_end = m.run(reader, { 0x44, 0x8b, 0x26, 0x49, 0x89, 0xdd, 0x31, 0xc0, 0x0f, 0xa2, 0x4c, 0x89, 0xeb, 0xff, 0xd3, 0x44, 0x39, 0xe0, 0x90, 0x90, 0x90, 0x72, 0x19,
+        0xe8, static_cast<u8>(to_two), static_cast<u8>(to_two >> 8), static_cast<u8>(to_two >> 16), 0, 0x44, 0x39, 0xe0, 0x72, 0x0f, 0x89, 0x83, 0x80, 0, 0, 0, 0x41, 0x81, 0xfc, rounds & 0xff, rounds >> 8, 0, 0, 0x72, 0xd0 });
+    if (m.last_exit == RunExit::halted) { // else it was told to end
+        EXPECT_EQ(at_end.gpr[x86::r12], rounds);
+        EXPECT_GE(at_end.gpr[x86::rax], at_end.gpr[x86::r12]);
+        if (at_end.gpr[x86::r12] < rounds)
+            other->kick();
+    }
+    beside.join();
+    over = true;
+    device.join();
+}
+
 } // namespace
 } // namespace anyhyve::soft::testing
