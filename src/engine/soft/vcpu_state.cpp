@@ -49,7 +49,9 @@ CpuState SoftVcpu::state() const
     s.mtrr_fixed = cpu.mtrr_fixed;
     s.mtrr_variable = cpu.mtrr_variable;
     s.xsave = cpu.xsave;
-    s.activity = m_waiting_for_sipi ? Activity::wait_for_sipi : cpu.halted ? Activity::halted : Activity::running;
+    // MWAIT may end for any reason, and what its line held is not part of the state: the code behind it goes on.
+    bool const halted = cpu.halted && !cpu.monitor.waiting;
+    s.activity = m_waiting_for_sipi ? Activity::wait_for_sipi : halted ? Activity::halted : Activity::running;
     s.interrupt_shadow = cpu.interrupt_shadow;
     s.nmi_blocked = cpu.nmi_blocked;
     s.nmi_pending = (cpu.events.load() & Cpu::event_nmi) != 0;

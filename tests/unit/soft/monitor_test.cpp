@@ -191,6 +191,24 @@ TEST(Mwait, IsOverWhenRunEnds)
     EXPECT_EQ(end.rip, GuestMachine::code + monitor.size() + mwait.size());
 }
 
+// MWAIT looks around for a while before the run loop hears of it: a kick that comes meanwhile is the first that the loop sees.
+TEST(Mwait, IsOverWhenRunEndsBeforeItSleeps)
+{
+    TwoCpus m;
+    for (int round = 0; round < 20; ++round) {
+        m.put<u8>(done, 0);
+        std::thread beside([&] {
+            while (!m.is_done())
+                __builtin_ia32_pause();
+            m.vcpu->kick();
+        });
+        CpuState const end = m.run(m.start, monitor + say_done + mwait);
+        beside.join();
+        EXPECT_EQ(m.last_exit, RunExit::kicked);
+        EXPECT_EQ(end.activity, Activity::running);
+    }
+}
+
 TEST(Mwait, LeavesStoresFastAfterwards)
 {
     TwoCpus m;
