@@ -58,9 +58,12 @@ bool read_tsc_deadline(Cpu& cpu, u64& value)
 bool write_tsc_deadline(Cpu& cpu, u64 value)
 {
     if (value != 0) {
-        value -= cpu.tsc_offset;
-        if (value == 0 || static_cast<i64>(value) < 0) // before the machine's power-on: due at once, not disarmed
-            value = 1;
+        u64 const now = guest_tsc(cpu), machine_now = now - cpu.tsc_offset;
+        u64 const deadline = machine_now + (value - now);
+        if (value <= now)
+            value = 1; // due at once, not disarmed: it may lie before the machine's power-on
+        else
+            value = deadline > machine_now ? deadline : ~u64 { 0 }; // beyond the end of the machine's time
     }
     VectorStateGuard const guard(cpu);
     return cpu.wires.interrupts->write_msr(msr::tsc_deadline, value);

@@ -139,6 +139,23 @@ TEST_F(ModelSpecificRegisters, deadline_is_the_guests)
     EXPECT_EQ(interrupts.deadline, 0u);
 }
 
+// SDM vol. 3A 10.5.4.1: an unsigned comparison with the counter, whose greatest value is as good as never.
+TEST_F(ModelSpecificRegisters, deadline_of_a_far_future_is_not_due)
+{
+    constexpr u64 never = ~u64 { 0 };
+    expect_kept(x86::msr::tsc_deadline, never);
+    EXPECT_EQ(interrupts.deadline, never);
+    EXPECT_EQ(write(x86::msr::tsc_adjust, u64 { 1 } << 40), Outcome::next);
+    expect_kept(x86::msr::tsc_deadline, never);
+    EXPECT_EQ(interrupts.deadline, never - (u64 { 1 } << 40));
+    EXPECT_EQ(write(x86::msr::tsc, 0), Outcome::next); // behind the machine's counter
+    EXPECT_EQ(write(x86::msr::tsc_deadline, never), Outcome::next);
+    EXPECT_GE(interrupts.deadline, never >> 1);
+    EXPECT_EQ(write(x86::msr::tsc_adjust, u64 { 1 } << 63), Outcome::next);
+    EXPECT_EQ(write(x86::msr::tsc_deadline, (u64 { 1 } << 63) - 1), Outcome::next); // past
+    EXPECT_EQ(interrupts.deadline, 1u);
+}
+
 TEST_F(ModelSpecificRegisters, rdtsc_rdtscp_rdpid)
 {
     cpu.tsc_aux = 0x42;
