@@ -146,6 +146,7 @@ bool SoftVcpu::take_lifecycle_events(RunExit& exit)
     }
     if (events & Cpu::event_init) {
         reset_by_init(*m_cpu);
+        m_cpu->events.fetch_and(~u32 { Cpu::event_nmi | Cpu::event_second_nmi }); // of what was before, like all else
         m_cpu->halted = false;
         // The bootstrap processor starts over; the others wait to be told where (SDM vol. 3A 9.4). In this order: startup() looks at either.
         m_waiting_for_sipi = m_cpu->wires.id != 0;

@@ -38,4 +38,22 @@ TEST_F(NonMaskable, one_is_taken_and_one_remembered)
     EXPECT_EQ(taken(5), 2u);
 }
 
+// Those that came before an INIT are forgotten with everything else: the code of a start-up message has no handler yet.
+TEST_F(NonMaskable, init_forgets_them)
+{
+    constexpr u64 vector = 0x500, nmi_handler = 0x600, nmi_entry = 2 * 4, invalid_opcode_entry = 6 * 4;
+    machine.put<u32>(nmi_entry, nmi_handler);
+    machine.put<u32>(invalid_opcode_entry, vector); // nothing is at the reset vector
+    machine.load(vector, { 0xf4 });
+    machine.load(nmi_handler, { 0xf4 });
+    machine.vcpu->set_state(machine.long_mode());
+    machine.vcpu->nmi();
+    machine.vcpu->nmi();
+    machine.vcpu->init();
+    ASSERT_EQ(machine.vcpu->run(), RunExit::halted);
+    CpuState const end = machine.vcpu->state();
+    EXPECT_EQ(end.rip, vector + 1);
+    EXPECT_FALSE(end.nmi_pending);
+}
+
 } // namespace anyhyve::soft::testing
