@@ -190,6 +190,22 @@ TEST_F(PcTest, BootStateHasTablesAndVirtualWireMode)
     EXPECT_EQ(std::string(signature, 4), "_MP_");
 }
 
+// Systems that use the 8259 take the edge/level registers as the firmware's word for which interrupts are PCI's (FreeBSD, OpenBSD).
+TEST_F(PcTest, PciInterruptsAreLevelTriggeredAgainAfterAReset)
+{
+    build_standard();
+    CpuState const state = CpuState::after_reset(true);
+    ASSERT_TRUE(m_pc->prepare_boot(state).ok());
+    u64 const master = read_port(ports::elcr), slave = read_port(ports::elcr + 1);
+    EXPECT_NE(master | slave, 0u);
+    write_port(ports::elcr, 0);
+    write_port(ports::elcr + 1, 0);
+    m_pc->reset();
+    ASSERT_TRUE(m_pc->prepare_boot(state).ok());
+    EXPECT_EQ(read_port(ports::elcr), master);
+    EXPECT_EQ(read_port(ports::elcr + 1), slave);
+}
+
 TEST_F(PcTest, PartsHaveNamesOfTheirOwn)
 {
     build_standard();
