@@ -115,6 +115,8 @@ bool Pc::all_halted() const
 std::vector<u8> Pc::save(MachineRecord::Kind kind) const
 {
     ASSERT(m_paused, "the state of a machine that runs cannot be saved");
+    for (auto const& thread : m_threads)
+        thread->vcpu().settle(); // before its local APIC is saved, which an INIT changes
     MachineRecord const record { kind, m_clock->now(), vcpu_count() };
     std::vector<Chunk> chunks { { MachineRecord::name, MachineRecord::version, record.encode() } };
     for (auto const* part : parts())
@@ -137,6 +139,8 @@ Result<void> Pc::restore(SavedState const& state, std::string const& object)
                 return make_error(EBADMSG, "{} has no chunk '{}', which this machine needs", object, part->state_name());
     if (loaded)
         TRY(prepare_boot(TRY(state.cpu_state(0))));
+    for (auto const& thread : m_threads)
+        thread->vcpu().forget_signals();
     for (auto* part : parts())
         if (state.find(part->state_name()))
             TRY(restore_part(state, *part, object));

@@ -13,7 +13,11 @@ public:
 
     std::string_view state_name() const override { return m_name; }
     u32 state_version() const override { return cpu_state_version; }
-    void save(Encoder& encoder) const override { encode_cpu_state(m_thread.vcpu().state(), encoder); }
+    void save(Encoder& encoder) const override
+    {
+        m_thread.vcpu().settle(); // another one may have sent an INIT while this one was parked already
+        encode_cpu_state(m_thread.vcpu().state(), encoder);
+    }
     Result<void> restore(Decoder& decoder, u32 version) override
     {
         reset();
@@ -25,6 +29,7 @@ public:
     void reset() override
     {
         m_thread.forget_halt();
+        m_thread.vcpu().forget_signals();
         m_thread.vcpu().set_state(CpuState::after_reset(m_id == 0));
     }
 

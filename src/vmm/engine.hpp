@@ -84,7 +84,11 @@ public:
     virtual void kick() = 0;
     // Makes run() return `reset` or `power_off`; for devices. Threads: any.
     virtual void request_exit(RunExit) = 0;
-    // Only while run() is not active.
+    // These: only while run() is not active.
+    // INIT and start-up messages that have come since take effect now, so that state() knows of them.
+    virtual void settle() = 0;
+    // RESET: INIT, start-up messages and NMIs that have come are forgotten.
+    virtual void forget_signals() = 0;
     virtual CpuState state() const = 0;
     virtual void set_state(CpuState const&) = 0;
     virtual std::string failure_text() const = 0;

@@ -77,6 +77,11 @@ void SoftVcpu::startup(u8 vector)
     signal(Cpu::event_sipi);
 }
 
+void SoftVcpu::forget_signals()
+{
+    m_cpu->events.fetch_and(~u32 { Cpu::event_init | Cpu::event_sipi | Cpu::event_nmi | Cpu::event_second_nmi }, std::memory_order_seq_cst);
+}
+
 bool SoftVcpu::can_wake() const
 {
     u32 const events = m_cpu->events.load(std::memory_order_seq_cst);
@@ -144,7 +149,13 @@ bool SoftVcpu::take_lifecycle_events(RunExit& exit)
         exit = RunExit::kicked;
         return true;
     }
-    if (events & Cpu::event_init) {
+    take_start_messages();
+    return false;
+}
+
+void SoftVcpu::take_start_messages()
+{
+    if (m_cpu->events.load(std::memory_order_seq_cst) & Cpu::event_init) {
         reset_by_init(*m_cpu);
         m_cpu->events.fetch_and(~u32 { Cpu::event_nmi | Cpu::event_second_nmi }); // of what was before, like all else
         m_cpu->halted = false;
@@ -160,7 +171,6 @@ bool SoftVcpu::take_lifecycle_events(RunExit& exit)
             m_waiting_for_sipi = false;
         }
     }
-    return false;
 }
 
 void SoftVcpu::wait_for_event()

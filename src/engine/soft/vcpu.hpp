@@ -21,6 +21,8 @@ public:
     RunExit step() override;
     void kick() override { signal(Cpu::event_kick); }
     void request_exit(RunExit) override;
+    void settle() override { take_start_messages(); }
+    void forget_signals() override;
     CpuState state() const override;
     void set_state(CpuState const&) override;
     std::string failure_text() const override { return m_failure; }
@@ -37,6 +39,7 @@ private:
     void signal(u32 event);
     RunExit loop();
     bool take_lifecycle_events(RunExit& exit);
+    void take_start_messages();
     bool can_wake() const;
     void wait();
     void sleep();

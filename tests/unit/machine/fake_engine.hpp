@@ -52,6 +52,8 @@ public:
         m_requested = exit;
         m_changed.notify_all();
     }
+    void settle() override {}
+    void forget_signals() override {}
     CpuState state() const override { return m_state; }
     void set_state(CpuState const& state) override { m_state = state; }
     std::string failure_text() const override { return "told to fail"; }

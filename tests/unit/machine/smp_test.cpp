@@ -252,6 +252,59 @@ TEST_F(SmpTest, OneIsHeldAndSteppedWhileOthersRun)
     }
 }
 
+// What has been sent to one that does not run is part of its state.
+TEST_F(SmpTest, StartUpMessagesToOneThatIsHeldAreSaved)
+{
+    Code code = start_others();
+    code.store(done, 1).wait_for(spins, 1).command(1, level_assert | to_init).command(1, level_assert | to_startup | startup_page);
+    code.store(done, 2).bytes({ 0xf4 });
+    start(code);
+    ASSERT_TRUE(wait_for(done, 1)) << "started " << word(started);
+    m_pc->hold(1);
+    u16 const go = 1;
+    m_memory->write(Gpa(spins), &go, sizeof go);
+    ASSERT_TRUE(wait_for(done, 2));
+    m_pc->pause();
+    auto const saved = SavedState::decode(m_pc->save(MachineRecord::Kind::suspended), "test");
+    ASSERT_TRUE(saved.ok());
+    auto const state = saved.value().cpu_state(1);
+    ASSERT_TRUE(state.ok());
+    EXPECT_EQ(state.value().segments[1].base, started_code);
+    EXPECT_EQ(state.value().rip, 0u);
+    EXPECT_EQ(state.value().activity, Activity::running);
+    m_pc->release(1);
+    m_pc->resume();
+    EXPECT_TRUE(wait_for(started, cpus)) << "started " << word(started);
+}
+
+TEST_F(SmpTest, AResetForgetsWhatWasSent)
+{
+    Code code = start_others();
+    code.store(done, 1).wait_for(spins, 1).command(1, level_assert | to_nmi).command(1, level_assert | to_nmi);
+    code.command(2, level_assert | to_init).command(2, level_assert | to_startup | startup_page).store(done, 2).bytes({ 0xf4 });
+    start(code);
+    ASSERT_TRUE(wait_for(done, 1)) << "started " << word(started);
+    m_pc->hold(1);
+    m_pc->hold(2);
+    u16 const go = 1, none = 0;
+    m_memory->write(Gpa(spins), &go, sizeof go);
+    ASSERT_TRUE(wait_for(done, 2));
+    m_pc->pause();
+    m_pc->reset();
+    for (u16 const counter : { started, nmis, done })
+        m_memory->write(Gpa(counter), &none, sizeof none);
+    m_pc->release(1);
+    m_pc->release(2);
+    EXPECT_FALSE(m_pc->cpu_state(1).nmi_pending);
+    start(Code().command(3, level_assert | to_init).command(3, level_assert | to_startup | startup_page).wait_for(started, 1).command(1, level_assert | to_startup | startup_page)
+              .wait_for(started, 2).store(done, 1).bytes({ 0xf4 }));
+    ASSERT_TRUE(wait_for(done, 1)) << "started " << word(started);
+    m_pc->pause();
+    EXPECT_EQ(m_pc->cpu_state(2).activity, Activity::wait_for_sipi);
+    EXPECT_EQ(word(started), 2u);
+    EXPECT_EQ(word(nmis), 0u);
+}
+
 TEST_F(SmpTest, OneThatWaitsIsNotStepped)
 {
     start(Code().store(done, 1).bytes({ 0xeb, 0xfe }));
