@@ -20,9 +20,9 @@ public:
     }
     Result<void> restore(Decoder& decoder, u32 version) override
     {
-        reset();
         CpuState state;
         TRY(decode_cpu_state(decoder, version, state));
+        m_thread.forget_halt();
         m_thread.vcpu().set_state(state);
         return {};
     }

@@ -73,8 +73,8 @@ void SoftVcpu::set_state(CpuState const& s)
     cpu.cr2 = s.cr2;
     cpu.cr3 = s.cr3;
     cpu.cr4 = s.cr4;
-    if (cpu.wires.interrupts)
-        cpu.wires.interrupts->set_cr8(s.cr8);
+    if (cpu.wires.interrupts && cpu.wires.interrupts->cr8() != s.cr8)
+        cpu.wires.interrupts->set_cr8(s.cr8); // clears the lower half of the task priority, which is not part of this state
     u64 apic_base = 0;
     if (cpu.wires.interrupts && cpu.wires.interrupts->read_msr(x86::msr::apic_base, apic_base))
         cpu.apic_enabled = (apic_base & apic_base_enable) != 0;

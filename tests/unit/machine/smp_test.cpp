@@ -305,6 +305,22 @@ TEST_F(SmpTest, AResetForgetsWhatWasSent)
     EXPECT_EQ(word(nmis), 0u);
 }
 
+// CR8 is the upper half of the task priority: setting a state must not lose the lower one.
+TEST_F(SmpTest, AStateThatIsSetLeavesTheTaskPriority)
+{
+    constexpr u32 msr_task_priority = 0x808;
+    start(Code().write_msr(msr_task_priority, 0, 0x35).store(done, 1).bytes({ 0xeb, 0xfe }));
+    ASSERT_TRUE(wait_for(done, 1));
+    m_pc->pause();
+    auto const saved = m_pc->save(MachineRecord::Kind::suspended);
+    m_pc->set_cpu_state(0, m_pc->cpu_state(0));
+    EXPECT_EQ(m_pc->save(MachineRecord::Kind::suspended), saved);
+    auto const state = SavedState::decode(saved, "test");
+    ASSERT_TRUE(state.ok());
+    ASSERT_TRUE(m_pc->restore(state.value(), "test").ok());
+    EXPECT_EQ(m_pc->save(MachineRecord::Kind::suspended), saved);
+}
+
 TEST_F(SmpTest, OneThatWaitsIsNotStepped)
 {
     start(Code().store(done, 1).bytes({ 0xeb, 0xfe }));
