@@ -371,5 +371,54 @@ TEST(ChangingCode, IsRunAsItWasWhenTheOtherHeardOfIt)
     device.join();
 }
 
+// More code than the cache has room for, which two virtual CPUs run at once, and devices write over: everything is dropped now and then, though never
+// while one of them is in it.
+TEST(ManyFunctions, AreRunByTwoWhileAllIsDropped)
+{
+    constexpr u64 first = 16 * MiB, step = 16;
+    constexpr u32 calls = 150'000;
+    GuestMachine m({}, 2);
+    QuietInterrupts other_interrupts;
+    auto const other = m.create_vcpu(other_interrupts, 1, 2);
+    std::vector<u8> functions(16 * MiB);
+    for (u64 at = 0; at < functions.size(); at += step) {
+        u32 const value = static_cast<u32>(first + at);
+        functions[at] = 0xb8; // mov eax,its address; ret
+        std::memcpy(&functions[at + 1], &value, sizeof value);
+        functions[at + 5] = 0xc3;
+    }
+    m.load(first, functions);
+    CpuState start = m.long_mode();
+    start.gpr[x86::rcx] = calls;
+    start.gpr[8] = 1;
+    // again: imul r8,r8,0x5851f42d; add r8,0x14057b7d; mov rbx,r8; shr rbx,20; and ebx,0xfffff0; add ebx,first; call rbx; cmp eax,ebx; jne bad
+    // dec ecx; jne again; bad: hlt
+    m.load(start.rip, { 0x4d, 0x69, 0xc0, 0x2d, 0xf4, 0x51, 0x58, 0x49, 0x81, 0xc0, 0x7d, 0x7b, 0x05, 0x14, 0x4c, 0x89, 0xc3, 0x48, 0xc1, 0xeb, 20, 0x81, 0xe3, 0xf0, 0xff, 0xff, 0,
+                          0x81, 0xc3, 0, 0, 0, 1, 0xff, 0xd3, 0x39, 0xd8, 0x75, 4, 0xff, 0xc9, 0x75, 0xd5, 0xf4 });
+    m.vcpu->set_state(start);
+    start.gpr[8] = 0x1234567;
+    start.gpr[x86::rsp] -= 0x1000;
+    other->set_state(start);
+    std::atomic<bool> over { false };
+    std::thread beside([&] { EXPECT_EQ(other->run(), RunExit::halted); });
+    std::thread device([&] {
+        for (u64 n = 0; !over; ++n) {
+            m.memory->written(Gpa(first + n * 0x13370 % (16 * MiB)), 0x800);
+            std::this_thread::sleep_for(20us);
+        }
+    });
+    EXPECT_EQ(m.vcpu->run(), RunExit::halted);
+    beside.join();
+    over = true;
+    device.join();
+    EXPECT_EQ(m.vcpu->state().gpr[x86::rcx], 0u);
+    EXPECT_EQ(other->state().gpr[x86::rcx], 0u);
+    for (auto const& row : m.vcpu->statistics()) {
+        if (row.name == "code cache flushes") {
+            EXPECT_GT(row.value, 1u);
+        }
+    }
+}
+
 } // namespace
 } // namespace anyhyve::soft::testing
