@@ -23,6 +23,7 @@ void Hpet::reset()
 
 void Hpet::clear()
 {
+    look_at_clock();
     write_general_config(0);
     m_status = 0;
     m_counter = m_started = 0;
@@ -48,7 +49,7 @@ u64 Hpet::counter() const
 // Periodic comparators move on with every interrupt (2.3.9.2.2).
 u64 Hpet::compare_now(Comparator const& comparator) const
 {
-    u64 const passed = comparator.periods.running() ? comparator.periods.due(m_clock.now()) : 0;
+    u64 const passed = comparator.periods.running() ? comparator.periods.due(m_now) : 0;
     return (comparator.compare + passed * (comparator.period & mask_of(comparator.config))) & mask_of(comparator.config);
 }
 
@@ -80,8 +81,7 @@ void Hpet::schedule_all()
 
 void Hpet::catch_up()
 {
-    Clock::Nanoseconds const now = m_clock.now();
-    u64 const now_tick = rate.ticks(now);
+    u64 const now_tick = tick();
     for (unsigned i = 0; i < timer_count; ++i) {
         Comparator& comparator = m_comparators[i];
         if (comparator.due && now_tick >= *comparator.due) {
@@ -90,7 +90,7 @@ void Hpet::catch_up()
             else
                 comparator.due.reset();
             fire(i);
-        } else if (comparator.periods.take(now)) {
+        } else if (comparator.periods.take(m_now)) {
             fire(i);
         }
     }
@@ -154,6 +154,7 @@ void Hpet::alarm_rang()
 {
     std::lock_guard const lock(m_mutex);
     m_alarm.rang();
+    look_at_clock();
     catch_up();
     arm();
 }

@@ -65,8 +65,9 @@ private:
     void write_general_config(u64 value);
     void set_counter(u64 value);
 
+    void look_at_clock() { m_now = m_clock.now(); }
     bool enabled() const;
-    u64 tick() const { return rate.ticks(m_clock.now()); }
+    u64 tick() const { return rate.ticks(m_now); }
     u64 counter() const;
     u64 compare_now(Comparator const&) const;
     void schedule(Comparator&, Late);
@@ -83,6 +84,7 @@ private:
     Clock& m_clock;
     Wires m_wires;
     mutable std::mutex m_mutex;
+    Clock::Nanoseconds m_now = 0; // when what is being done is done: nothing comes due amid it
     u64 m_config = 0;
     u64 m_status = 0;
     u64 m_counter = 0;     // its value, or its value at tick m_started while it runs

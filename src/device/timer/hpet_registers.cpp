@@ -10,6 +10,7 @@ u64 Hpet::read(u64 offset, unsigned width)
     if (offset >= register_space)
         return mask_of_bytes(width);
     std::lock_guard const lock(m_mutex);
+    look_at_clock();
     u64 const shift = 8 * (offset & 7);
     return read_register(offset & ~u64 { 7 }) >> shift & mask_of_bytes(width);
 }
@@ -20,6 +21,7 @@ void Hpet::write(u64 offset, unsigned width, u64 value)
         return;
     std::lock_guard const lock(m_mutex);
     u64 const shift = 8 * (offset & 7);
+    look_at_clock();
     catch_up();
     write_register(offset & ~u64 { 7 }, value << shift, mask_of_bytes(width) << shift);
     catch_up(); // what was set too late
@@ -149,7 +151,7 @@ void Hpet::write_comparator_config(unsigned index, u64 value)
         comparator.compare = compare & mask_of(value);
         schedule(comparator, Late::waits);
     } else if (changed & timer_interrupt) {
-        comparator.periods.skip(m_clock.now()); // what was not wanted is not made up for
+        comparator.periods.skip(m_now); // what was not wanted is not made up for
     }
     if (!(value & timer_level))
         m_status &= ~bit(index);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "vmm/clock.hpp"
@@ -12,7 +13,7 @@ class FakeClock final : public Clock {
 public:
     static constexpr u64 ticks_per_nanosecond = 2;
 
-    Nanoseconds now() override { return m_now; }
+    Nanoseconds now() override { return std::exchange(m_now, m_now + m_look); }
     u64 tsc() override { return m_now * ticks_per_nanosecond; }
     u64 tsc_frequency() const override { return ticks_per_nanosecond * 1'000'000'000; }
     u64 tsc_offset() const override { return 0; }
@@ -31,6 +32,8 @@ public:
     }
     // A host too busy to fire timers: they all come late.
     void stall(Nanoseconds by) { m_now += by; }
+    // Time goes on while devices look at it: so much with every look.
+    void set_look(Nanoseconds look) { m_look = look; }
     // How many timers are armed, and how often any has fired.
     unsigned armed() const
     {
@@ -73,6 +76,7 @@ private:
     }
 
     Nanoseconds m_now = 0;
+    Nanoseconds m_look = 0;
     u64 m_fired = 0;
     std::vector<FakeTimer*> m_timers;
 };

@@ -164,6 +164,29 @@ TEST_F(HpetTest, LegacyReplacement)
     EXPECT_FALSE(io_apic.level(20));
 }
 
+// A comparator that comes due while software stops the counter has fired, or will when it runs again.
+TEST_F(HpetTest, NothingIsLostAsTheCounterIsStopped)
+{
+    constexpr u64 look = 100; // as long as a tick
+    for (u64 early = 0; early < 16; ++early) {
+        hpet.reset();
+        set(config(0), 1 << 2 | 1 << 3 | 1 << 6 | 21 << 9);
+        set(compare(0), 10'000);
+        set(config(1), 1 << 2 | 22 << 9);
+        set(compare(1), 10'000);
+        set(0x10, 1);
+        int const periodic = io_apic.edges(21), once = io_apic.edges(22);
+        clock.advance(ms - early * look);
+        clock.set_look(look);
+        set(0x10, 0);
+        clock.set_look(0);
+        set(0x10, 1);
+        clock.advance(5 * ms);
+        EXPECT_GE(io_apic.edges(22), once + 1) << early;
+        EXPECT_GE(io_apic.edges(21), periodic + 5) << early;
+    }
+}
+
 TEST_F(HpetTest, UnroutedOrDisabledTimersStaySilent)
 {
     set(config(2), 1 << 2 | 4 << 9); // not a possible pin
