@@ -63,8 +63,7 @@ void Rtc::restart_periods(Clock::Nanoseconds now)
         m_periods.start(align_down(oscillator.ticks(now), ticks) + ticks, ticks); // the divider chain goes on whatever tap is chosen
 }
 
-// Sets the flags of everything that has happened by now.
-void Rtc::catch_up()
+Clock::Nanoseconds Rtc::catch_up()
 {
     Clock::Nanoseconds const now = m_clock.now();
     if (m_periods.take(now)) {
@@ -83,6 +82,7 @@ void Rtc::catch_up()
     }
     update_line();
     arm();
+    return now;
 }
 
 void Rtc::update_line()
@@ -130,11 +130,11 @@ void Rtc::write_port(u64 offset, u8 value)
 
 u8 Rtc::read_register(u8 index)
 {
-    catch_up();
+    Clock::Nanoseconds const now = catch_up();
     if (is_date_field(index))
-        refresh_fields(m_clock.now());
+        refresh_fields(now);
     if (index == status_a)
-        return static_cast<u8>(m_memory[status_a] | (update_in_progress(m_clock.now()) ? a_update_in_progress : 0));
+        return static_cast<u8>(m_memory[status_a] | (update_in_progress(now) ? a_update_in_progress : 0));
     if (index == status_c)
         return read_flags();
     return m_memory[index];
@@ -150,12 +150,11 @@ u8 Rtc::read_flags()
 
 void Rtc::write_register(u8 index, u8 value)
 {
-    catch_up();
-    Clock::Nanoseconds const now = m_clock.now();
+    Clock::Nanoseconds const now = catch_up();
     if (index == status_a) {
-        write_status_a(value);
+        write_status_a(value, now);
     } else if (index == status_b) {
-        write_status_b(value);
+        write_status_b(value, now);
     } else if (index == status_c || index == status_d) {
         return;
     } else if (is_date_field(index)) {
@@ -171,9 +170,8 @@ void Rtc::write_register(u8 index, u8 value)
     arm();
 }
 
-void Rtc::write_status_a(u8 value)
+void Rtc::write_status_a(u8 value, Clock::Nanoseconds now)
 {
-    Clock::Nanoseconds const now = m_clock.now();
     bool const was_running = running();
     i64 const seconds = seconds_at(now);
     refresh_fields(now);
@@ -186,9 +184,8 @@ void Rtc::write_status_a(u8 value)
     restart_periods(now);
 }
 
-void Rtc::write_status_b(u8 value)
+void Rtc::write_status_b(u8 value, Clock::Nanoseconds now)
 {
-    Clock::Nanoseconds const now = m_clock.now();
     bool const was_set = m_memory[status_b] & b_set;
     refresh_fields(now);
     if (value & b_set && !was_set)

@@ -49,8 +49,8 @@ private:
     u8 read_register(u8 index);
     void write_register(u8 index, u8 value);
     u8 read_flags();
-    void write_status_a(u8 value);
-    void write_status_b(u8 value);
+    void write_status_a(u8 value, Clock::Nanoseconds now);
+    void write_status_b(u8 value, Clock::Nanoseconds now);
 
     bool running() const;
     i64 seconds_at(Clock::Nanoseconds now) const;
@@ -67,7 +67,8 @@ private:
     u64 period() const;
 
     void restart_periods(Clock::Nanoseconds now);
-    void catch_up();
+    // Sets the flags of everything that has happened by now, which it returns: nothing more happens amid an access.
+    Clock::Nanoseconds catch_up();
     void update_line();
     void arm();
     void alarm_rang();

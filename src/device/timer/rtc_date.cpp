@@ -150,8 +150,7 @@ i64 Rtc::time() const
 void Rtc::set_time(i64 seconds)
 {
     std::lock_guard const lock(m_mutex);
-    catch_up();
-    Clock::Nanoseconds const now = m_clock.now();
+    Clock::Nanoseconds const now = catch_up();
     m_fields_valid = true;
     set_seconds(seconds, now);
     m_memory[status_b] &= static_cast<u8>(~b_set);

@@ -276,6 +276,21 @@ TEST_F(RtcTest, StateSurvives)
     expect_robust_restore(other, state);
 }
 
+// A second may end while software sets SET.
+TEST_F(RtcTest, StateSurvivesAtTheEndOfASecond)
+{
+    constexpr u64 look = 100;
+    for (u64 early = 0; early < 16; ++early) {
+        set(0x0b, 0x02);
+        clock.advance(second - early * look);
+        clock.set_look(look);
+        set(0x0b, 0x82);
+        clock.set_look(0);
+        auto const state = saved(rtc);
+        EXPECT_TRUE(restore_into(rtc, state)) << early;
+    }
+}
+
 TEST_F(RtcTest, SurvivesAnything)
 {
     std::mt19937 random(2);
