@@ -176,9 +176,9 @@ void Rtc::write_status_a(u8 value, Clock::Nanoseconds now)
     i64 const seconds = seconds_at(now);
     refresh_fields(now);
     m_memory[status_a] = value & static_cast<u8>(~a_update_in_progress);
-    // A divider that starts anew updates half a second later (data sheet, "Divider Control"); here the second starts anew.
+    // A divider that starts anew updates half a second later (data sheet, "Divider Control").
     if (!was_running && running())
-        take_fields(now);
+        take_fields(now - std::min(now, TickRate::second / 2));
     else if (was_running && !running())
         set_seconds(seconds, now);
     restart_periods(now);

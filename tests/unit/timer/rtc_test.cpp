@@ -138,6 +138,30 @@ TEST_F(RtcTest, DividerResetStopsTheClock)
     EXPECT_EQ(rtc.time(), start + 1);
 }
 
+// Data sheet, "Divider Control": the first update comes half a second later. Linux, which sets the clock so, writes at half past a second.
+TEST_F(RtcTest, FirstUpdateHalfASecondAfterADividerReset)
+{
+    clock.advance(10 * second);
+    set(0x0b, 0x92); // SET, as Linux does it
+    set(0x0a, 0x76);
+    set(0, 0x30);
+    set(0x0b, 0x12);
+    set(0x0a, 0x26);
+    get(0x0c);
+    EXPECT_EQ(get(0), 0x30);
+    clock.advance(second / 2 - 1);
+    EXPECT_EQ(get(0), 0x30);
+    EXPECT_TRUE(get(0x0a) & 0x80);
+    EXPECT_FALSE(sink.level(8));
+    clock.advance(1);
+    EXPECT_EQ(get(0), 0x31);
+    EXPECT_FALSE(get(0x0a) & 0x80);
+    clock.advance(second - 1);
+    EXPECT_EQ(get(0), 0x31);
+    clock.advance(1);
+    EXPECT_EQ(get(0), 0x32);
+}
+
 TEST_F(RtcTest, UpdateInterrupt)
 {
     set(0x0b, 0x12);
