@@ -90,8 +90,8 @@ enum class Feature : u8 {
     gfni, vaes, vpclmulqdq, f16c, fma, avx, avx2, avx512f, avx512bw, avx512dq, avx512cd, avx512vl, avx512_ifma, avx512_vbmi,
     avx512_vbmi2, avx512_vnni, avx512_bitalg, avx512_vpopcntdq, avx512_bf16, avx512_fp16, avx512_vp2intersect, avx_vnni,
     rdrand, rdseed, clflush, clflushopt, clwb, cmpxchg8b, cmpxchg16b, lahf64, fsgsbase, rdtscp, rdpid, invpcid, xsave, xsaveopt,
-    xsavec, xsaves, smap, pku, syscall, sysenter, monitor, movdiri, movdir64b, serialize, prefetchw, cldemote, wbnoinvd, x87,
-    fxsr, three_dnow,
+    xsavec, xsaves, smap, pku, syscall, sysenter, monitor, movdiri, serialize, prefetchw, cldemote, wbnoinvd, x87,
+    fxsr,
     count
 };
 

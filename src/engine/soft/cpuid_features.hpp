@@ -1,4 +1,4 @@
-// The feature bits of CPUID that a guest may see, one row each. What has no row is hidden: TSX, MPX, AMX, CET, UINTR,
+// The feature bits of CPUID that a guest may see, one row each. What has no row is hidden: TSX, MPX, AMX, CET, UINTR, MOVDIR64B, 3DNow!,
 // VMX, SVM, performance counters, WAITPKG, ENQCMD, Key Locker, SGX, LA57, and whatever comes in the future. MONITOR: Cpuid::add_identity.
 // Source: Intel SDM vol. 2A CPUID tables 3-8, 3-10, 3-11; AMD APM vol. 3 appendix E.
 #pragma once
@@ -116,7 +116,6 @@ constexpr CpuidFeature features[] = {
     { 7, 0, ecx, 22, Offer::always, F::rdpid },
     { 7, 0, ecx, 25, Offer::host, F::cldemote },
     { 7, 0, ecx, 27, Offer::host, F::movdiri },
-    { 7, 0, ecx, 28, Offer::host, F::movdir64b },
     { 7, 0, ecx, 31, Offer::always },                // protection keys of supervisor pages
     { 7, 0, edx, 4, Offer::always },                 // FSRM
     { 7, 0, edx, 8, Offer::host, F::avx512_vp2intersect, zmm },
@@ -145,8 +144,6 @@ constexpr CpuidFeature features[] = {
     { ext1, 0, edx, 26, Offer::always },             // 1 GiB pages
     { ext1, 0, edx, 27, Offer::always, F::rdtscp },
     { ext1, 0, edx, 29, Offer::always },             // long mode
-    { ext1, 0, edx, 30, Offer::amd_host, F::three_dnow },
-    { ext1, 0, edx, 31, Offer::amd_host, F::three_dnow },
     // Leaf 80000007H: the TSC never stops nor changes its rate
     { 0x80000007, 0, edx, 8, Offer::always },
     // Leaf 80000008H

@@ -1,8 +1,12 @@
 // The guest's CPUID: what it must show, what it must hide, and frequencies that come out right in a guest's arithmetic.
 #include <cpuid.h>
 
+#include <bitset>
+
+#include "engine/soft/cpuid_features.hpp"
 #include "engine/soft/host_vector_unit.hpp"
 #include "execute_machine.hpp"
+#include "x86/opcode_iterator.hpp"
 
 namespace anyhyve::soft {
 
@@ -82,6 +86,19 @@ TEST_F(CpuidTable, features_follow_the_host)
     EXPECT_EQ(cpuid->has(x86::Feature::avx2), has(ask(7).ebx, 5));
     EXPECT_TRUE(cpuid->has(x86::Feature::base));
     EXPECT_TRUE(cpuid->has(x86::Feature::sse2));
+}
+
+// Whatever the host has: a feature may be offered when the opcode table has its instructions.
+TEST_F(CpuidTable, offers_only_instructions_that_exist)
+{
+    using F = x86::Feature;
+    std::bitset<static_cast<unsigned>(F::count)> known;
+    // What older processors run as something else, and vector lengths.
+    for (F const feature : { F::base, F::lzcnt, F::prefetchw, F::cldemote, F::wbnoinvd, F::avx512vl })
+        known.set(static_cast<unsigned>(feature));
+    x86::for_each_opcode_form([&](x86::OpcodeForm const& form) { known.set(static_cast<unsigned>(form.info().feature)); });
+    for (auto const& row : cpuid_tables::features)
+        EXPECT_TRUE(known.test(static_cast<unsigned>(row.feature))) << std::hex << row.leaf << " bit " << std::dec << unsigned { row.bit };
 }
 
 TEST_F(CpuidTable, osxsave_follows_cr4)
