@@ -175,9 +175,10 @@ void drop_inner_segments(Cpu& cpu)
     for (auto const name : { Segment::es, Segment::ds, Segment::fs, Segment::gs }) {
         SegmentRegister& segment = cpu.segment(name);
         bool const conforming = (segment.access & (access::code | access::conforming)) == (access::code | access::conforming);
-        if ((segment.access & access::unusable) || conforming || access::dpl(segment.access) >= cpu.cpl)
+        bool const null = (segment.access & access::unusable) != 0;
+        if (!null && (conforming || access::dpl(segment.access) >= cpu.cpl))
             continue;
-        // The base survives: 64-bit code reaches FS and GS data through it.
+        // The base survives: 64-bit code reaches FS and GS data through it. Of the null selectors only 0 is left.
         segment.selector = 0;
         segment.access = access::unusable;
         segment.limit = 0;

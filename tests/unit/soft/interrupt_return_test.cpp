@@ -2,6 +2,7 @@
 #include "engine/soft/interrupt_return.hpp"
 
 #include "engine/soft/operations.hpp"
+#include "engine/soft/segmentation.hpp"
 #include "gate_machine.hpp"
 
 namespace anyhyve::soft {
@@ -62,6 +63,21 @@ TEST_F(InterruptReturn, outer_level_takes_the_stack_and_drops_inner_segments)
     EXPECT_EQ(segment(Segment::fs).selector, select::conforming);
     EXPECT_EQ(segment(Segment::ds).selector, 0);
     EXPECT_TRUE(segment(Segment::ds).access & x86::access::unusable);
+}
+
+// SDM vol. 2A IRET: a null selector becomes 0 on the way to an outer level, and only there.
+TEST_F(InterruptReturn, outer_level_finds_null_selectors_without_rpl)
+{
+    start_long(0);
+    segment(Segment::gs) = null_segment(3);
+    segment(Segment::gs).base = 0x7f0012345678;
+    push_frame<u64>({ map::code, select::code64, rflags::fixed, map::stack1, 0 });
+    EXPECT_EQ(run(8), Outcome::jump);
+    EXPECT_EQ(segment(Segment::gs).selector, 3);
+    push_frame<u64>({ map::code, select::user64, rflags::interrupt, map::stack3, select::data3 });
+    EXPECT_EQ(run(8), Outcome::jump);
+    EXPECT_EQ(segment(Segment::gs).selector, 0);
+    EXPECT_EQ(segment(Segment::gs).base, 0x7f0012345678u);
 }
 
 TEST_F(InterruptReturn, user_cannot_change_privileged_flags)
