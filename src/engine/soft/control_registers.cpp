@@ -227,8 +227,7 @@ Outcome execute_invlpg(Cpu& cpu, Instruction const& instruction)
 {
     if (cpu.cpl != 0)
         return raise_gp(cpu);
-    u64 const base = cpu.segment(instruction.segment).base;
-    u64 const address = wrap_linear(cpu, base + cpu.mmu->effective_address(instruction));
+    u64 const address = wrap_linear(cpu, cpu.base_of(instruction.segment) + cpu.mmu->effective_address(instruction));
     if (is_canonical(address))
         cpu.mmu->flush_page(address);
     return Outcome::next;
@@ -247,7 +246,7 @@ Outcome execute_invpcid(Cpu& cpu, Instruction const& instruction)
     auto const [pcid, target] = descriptor;
     if (type > all)
         return raise_gp(cpu);
-    if (type <= single_context && ((pcid & ~cr3_pcid_mask) || (pcid != 0 && !(cpu.cr4 & cr4::pcide))))
+    if ((pcid & ~cr3_pcid_mask) || (type <= single_context && pcid != 0 && !(cpu.cr4 & cr4::pcide)))
         return raise_gp(cpu);
     if (type == address && !is_canonical(target))
         return raise_gp(cpu);

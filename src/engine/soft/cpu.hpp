@@ -325,6 +325,8 @@ struct alignas(64) Cpu {
     bool long_mode() const { return (efer & x86::efer::lma) != 0; }
     x86::SegmentRegister& segment(x86::Segment s) { return segments[static_cast<u8>(s)]; }
     x86::SegmentRegister const& segment(x86::Segment s) const { return segments[static_cast<u8>(s)]; }
+    // What addresses in it count from: in 64-bit code only FS and GS have a base, whatever other code has loaded (SDM vol. 3A 3.4.4).
+    u64 base_of(x86::Segment s) const { return code64() && s != x86::Segment::fs && s != x86::Segment::gs ? 0 : segment(s).base; }
     // Where code at this RIP lies.
     u64 code_linear(u64 at) const { return code64() ? at : (segment(x86::Segment::cs).base + at) & 0xffffffff; }
     bool code64() const { return long_mode() && (segment(x86::Segment::cs).access & x86::access::long_mode); }

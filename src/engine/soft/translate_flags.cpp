@@ -30,13 +30,13 @@ bool Translator::may_rewrite_block(Step const& step) const
 {
     auto const& insn = step.insn;
     bool const pushes = insn.info->operation == Operation::push || insn.info->operation == Operation::push_immediate;
-    if (pushes && may_reach_block(m_cpu.gpr[x86::rsp] + m_cpu.segment(x86::Segment::ss).base))
+    if (pushes && may_reach_block(m_cpu.gpr[x86::rsp] + m_cpu.base_of(x86::Segment::ss)))
         return true;
     bool const writes = insn.info->memory == x86::MemoryAccess::write || insn.info->memory == x86::MemoryAccess::read_write;
     if (!insn.has_memory || !writes)
         return false;
     if (insn.base != 0xff || insn.index != 0xff || insn.segment == x86::Segment::fs || insn.segment == x86::Segment::gs)
-        return may_reach_block(m_cpu.mmu->effective_address(insn) + m_cpu.segment(insn.segment).base);
+        return may_reach_block(m_cpu.mmu->effective_address(insn) + m_cpu.base_of(insn.segment));
     if (!is64() && !(m_mode & mode::flat))
         return true; // wherever the segment lies
     u64 const address = static_cast<u64>(insn.displacement) + (insn.rip_relative ? rip_behind(step) : 0);

@@ -199,7 +199,8 @@ TEST_F(ControlRegisters, invpcid)
     put<u64>(data + 8, 0x0000800000000000);
     expect_gp(invalidate(0));
     put<u64>(data, 0x1000);
-    expect_gp(invalidate(1));
+    for (u64 type = 0; type < 4; ++type)
+        expect_gp(invalidate(type)); // reserved bits, whatever the type
 }
 
 TEST_F(ControlRegisters, a_translation_is_gone_after_invlpg)
@@ -212,6 +213,29 @@ TEST_F(ControlRegisters, a_translation_is_gone_after_invlpg)
     EXPECT_EQ(execute({ 0x0f, 0x01, 0x38 }), Outcome::next);
     EXPECT_EQ(mmu->read_value(data, value), Outcome::next);
     EXPECT_EQ(value, 77u);
+}
+
+// 64-bit code has no use for the base that 32-bit code has left in DS; FS and GS count.
+TEST_F(ControlRegisters, invlpg_leaves_out_the_base_that_64_bit_code_does_not_have)
+{
+    u64 value = 0;
+    auto const move_page = [&](u64 to) {
+        EXPECT_EQ(mmu->read_value(data, value), Outcome::next);
+        put<u64>(data + to, to);
+        put<u64>(page_tables + 0x3000 + (data >> 12) * 8, (data + to) | 7);
+    };
+    move_page(0x1000);
+    cpu.segment(Segment::ds).base = 0x5000;
+    cpu.gpr[rax] = data;
+    EXPECT_EQ(execute({ 0x0f, 0x01, 0x38 }), Outcome::next);
+    EXPECT_EQ(mmu->read_value(data, value), Outcome::next);
+    EXPECT_EQ(value, 0x1000u);
+    move_page(0x2000);
+    cpu.segment(Segment::gs).base = 0x5000;
+    cpu.gpr[rax] = data - 0x5000;
+    EXPECT_EQ(execute({ 0x65, 0x0f, 0x01, 0x38 }), Outcome::next);
+    EXPECT_EQ(mmu->read_value(data, value), Outcome::next);
+    EXPECT_EQ(value, 0x2000u);
 }
 
 TEST_F(ControlRegisters, halt_and_its_like)
