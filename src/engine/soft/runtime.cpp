@@ -100,6 +100,7 @@ u8* dispatch(Cpu& cpu)
         if (armed && hits_code_breakpoint(cpu, shadow)) {
             if (!deliver(cpu))
                 return leave(cpu);
+            stand_if_wanted(cpu, cpu.mmu->cache()); // a handler that begins with a breakpoint comes here again and again
             continue;
         }
         if (cpu.stepping)

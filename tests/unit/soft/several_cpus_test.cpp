@@ -138,6 +138,48 @@ TEST(Events, AreNotLostWhileTheOnesBeforeAreTaken)
     EXPECT_FALSE(lost);
 }
 
+// The handler of #DB has a breakpoint on its first instruction, and a stack of its own, so it never gets beyond it.
+TEST(Standstill, DoesNotWaitForBreakpointsThatNeverEnd)
+{
+    constexpr u64 idt = 0x9000, handler = 0x110000, task_state = 0xa000, interrupt_stack = 0x220000, elsewhere = 0x400000;
+    GuestMachine m({}, 2);
+    CpuState trapped = m.long_mode();
+    m.put<u64>(GuestMachine::gdt + 8, 0x00af9b000000ffff);
+    m.put<u64>(idt + 16, (handler & 0xffff) | 0x08 << 16 | u64 { 0x8e01 } << 32 | (handler >> 16) << 48); // stack 1
+    m.put<u64>(task_state + 0x24, interrupt_stack);
+    trapped.gdtr = { GuestMachine::gdt, 0x17 };
+    trapped.idtr = { idt, 0xfff };
+    trapped.tr = { 0x18, x86::access::present | 11, 0x67, task_state };
+    trapped.dr[0] = trapped.rip = handler;
+    trapped.dr7 = 0x402;
+    m.vcpu->set_state(trapped);
+    std::thread first([&] { m.last_exit = m.vcpu->run(); });
+    while (m.get<u64>(interrupt_stack - 40) != handler)
+        std::this_thread::yield();
+
+    // Its pages had no code before, so the other one must stand while they are marked.
+    QuietInterrupts interrupts;
+    auto const vcpu = m.create_vcpu(interrupts, 1, 2);
+    CpuState start = m.long_mode();
+    start.rip = elsewhere;
+    m.load(elsewhere, { 0xf4 });
+    vcpu->set_state(start);
+    std::atomic<bool> done { false };
+    std::thread second([&] {
+        vcpu->run();
+        done = true;
+    });
+    auto const patience = steady_clock::now() + 5s;
+    while (!done && steady_clock::now() < patience)
+        std::this_thread::sleep_for(1ms);
+    EXPECT_TRUE(done);
+    m.vcpu->kick();
+    first.join();
+    second.join();
+    EXPECT_EQ(m.last_exit, RunExit::kicked);
+    EXPECT_EQ(vcpu->state().rip, elsewhere + 1);
+}
+
 // A page whose code is rewritten again and again stays watched, also for a virtual CPU that stores there just as it becomes so.
 TEST(WatchedPages, StayWatchedWhileTheirCodeChanges)
 {
