@@ -62,7 +62,7 @@ public:
     bool write_value(Gpa address, T const& value) { return write(address, &value, sizeof value); }
 
     // Copies from an open file without mapping a page of RAM, which costs more than copying it. Returns how much was copied: up to an end of
-    // the file, or none where the host cannot do it.
+    // the file, or none where the host cannot do it. Threads: one at a time.
     u64 fill(Gpa address, int file, u64 offset, u64 length);
 
     // After writing through a range() pointer.
