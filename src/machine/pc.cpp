@@ -222,6 +222,9 @@ void Pc::run(unsigned id)
     while (thread.may_run()) {
         RunExit const reason = thread.run();
         thread.returned(reason);
+        // A guest may have it halt again and again.
+        if (reason == RunExit::halted && m_halt_told.exchange(true))
+            continue;
         if (reason != RunExit::kicked && reason != RunExit::debug)
             m_listener.ended(machine_end(id, reason));
     }

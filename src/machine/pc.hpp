@@ -78,6 +78,7 @@ public:
     // As a boot loader, which stands for the firmware too, leaves the machine: tables in memory, the bootstrap processor at the kernel.
     Result<void> prepare_boot(CpuState const& bootstrap_processor);
     // No virtual CPU can ever run again: each has halted with interrupts off, or was never started.
+    // An end with RunExit::halted is told once until this has been asked.
     bool all_halted() const;
     std::vector<u8> save(MachineRecord::Kind) const;
     // What a loader left, or a suspended machine.
@@ -157,6 +158,7 @@ private:
     std::vector<std::unique_ptr<Uart>> m_com_ports;
     std::unique_ptr<TestDevice> m_test_device; // -l pc-testdev
     std::unique_ptr<DebugExit> m_debug_exit;   // -l debug-exit
+    mutable std::atomic<bool> m_halt_told { false }; // the listener knows that one has halted, and nobody has looked since
     std::atomic<int> m_exit_status { -1 };     // of a guest that wrote there
 
     PciBus m_pci { { m_mmio, m_ports, m_interrupts, m_apic_bus }, PciBus::InterruptMap::round_robin };

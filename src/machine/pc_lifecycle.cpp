@@ -86,6 +86,7 @@ Persistent* Pc::part(std::string_view name)
 void Pc::reset()
 {
     ASSERT(m_paused, "a machine that runs cannot be reset in place");
+    m_halt_told = false;
     for (auto* part : parts())
         part->reset();
 }
@@ -103,6 +104,7 @@ Result<void> Pc::prepare_boot(CpuState const& bootstrap_processor)
 
 bool Pc::all_halted() const
 {
+    m_halt_told = false;
     for (unsigned id = 0; id < vcpu_count(); ++id) {
         CpuState const state = cpu_state(id);
         bool const halted = state.activity == Activity::halted && !(state.rflags & x86::rflags::interrupt) && !state.nmi_pending;

@@ -2,6 +2,7 @@
 #include "machine/pc.hpp"
 
 #include <set>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -161,6 +162,38 @@ TEST_F(PcTest, AHaltedCpuIsWokenByANonMaskableInterrupt)
     m_pc->inject_nmi(0);
     EXPECT_EQ(wait_for_end().reason, RunExit::triple_fault);
     EXPECT_EQ(m_vcpus[0]->nmis(), 1u);
+}
+
+// What wakes it for nothing, such as an NMI in its NMI handler, comes as often as another one likes.
+TEST_F(PcTest, AHaltIsToldOnceUntilSomebodyLooks)
+{
+    build_standard();
+    m_vcpus[0]->script(RunExit::halted);
+    m_pc->resume();
+    EXPECT_EQ(wait_for_end().reason, RunExit::halted);
+    auto const wake = [this] {
+        unsigned const before = m_vcpus[0]->runs();
+        m_vcpus[0]->script(RunExit::halted);
+        m_pc->inject_nmi(0);
+        for (int i = 0; i < 20'000 && (m_vcpus[0]->runs() == before || !m_pc->is_parked(0)); ++i)
+            std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    };
+    for (int i = 0; i < 20; ++i)
+        wake();
+    {
+        std::lock_guard const lock(m_mutex);
+        EXPECT_TRUE(m_ends.empty());
+    }
+    m_pc->pause();
+    EXPECT_FALSE(m_pc->all_halted());
+    m_pc->resume();
+    wake();
+    EXPECT_EQ(wait_for_end().reason, RunExit::halted);
+    m_pc->pause();
+    m_pc->reset();
+    m_vcpus[0]->script(RunExit::halted);
+    m_pc->resume();
+    EXPECT_EQ(wait_for_end().reason, RunExit::halted);
 }
 
 TEST_F(PcTest, AllHaltedKnowsTheDifference)
