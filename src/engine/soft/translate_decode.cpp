@@ -6,6 +6,7 @@
 #include "base/bits.hpp"
 #include "engine/soft/byte_copy.hpp"
 #include "engine/soft/mode.hpp"
+#include "engine/soft/segmentation.hpp"
 #include "engine/soft/translator.hpp"
 #include "engine/soft/vendor.hpp"
 
@@ -65,6 +66,8 @@ Outcome Translator::decode_one(u64 offset, x86::Instruction& insn, bool& straddl
     if (status == x86::DecodeStatus::need_more) {
         u64 physical = 0, guard = 0;
         u64 const next_page = ((m_linear & ~u64 { 0xfff }) + 0x1000) & m_cpu.mmu->linear_mask();
+        if (!is_canonical(next_page))
+            return raise_gp(m_cpu);
         STEP(m_cpu.mmu->fetch_page(next_page, physical, guard));
         m_cache.watch(m_cpu, physical, 15);
         if (!fetch_bytes(physical, bytes + available, 15 - available))

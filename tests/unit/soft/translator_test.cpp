@@ -120,6 +120,31 @@ TEST(Translator, CrossesPages)
     EXPECT_EQ(e.gpr[rcx], 0x020406080a0c0e10u);
 }
 
+// Behind the last address of the lower half nothing follows, least of all the first page of the upper half.
+TEST(Translator, RunsNoInstructionThatEndsBeyondCanonicalAddresses)
+{
+    constexpr u64 idt = 0x9000, handler = GuestMachine::code, last = 0x0000'7fff'ffff'ffff, last_large_page = 0x600000;
+    GuestMachine m;
+    CpuState s = m.long_mode();
+    m.put<u64>(GuestMachine::page_tables + 255 * 8, (GuestMachine::page_tables + 0x1000) | 7);
+    m.put<u64>(GuestMachine::page_tables + 256 * 8, (GuestMachine::page_tables + 0x1000) | 7);
+    m.put<u64>(GuestMachine::page_tables + 0x1000 + 511 * 8, (GuestMachine::page_tables + 0x2000) | 7);
+    m.put<u64>(GuestMachine::page_tables + 0x2000 + 511 * 8, last_large_page | 0x87);
+    m.put<u8>(last_large_page + 2 * MiB - 1, 0xb8); // mov eax,...
+    m.load(0, { 1, 2, 3, 4, 0xf4 });
+    m.put<u64>(GuestMachine::gdt + 8, 0x00af9b000000ffff);
+    m.put<u64>(idt + vector::general_protection * 16, (handler & 0xffff) | 0x08 << 16 | u64 { 0x8e00 } << 32 | (handler >> 16) << 48);
+    m.load(handler, { 0xf4 });
+    s.gdtr = { GuestMachine::gdt, 0x17 };
+    s.idtr = { idt, 0xfff };
+    s.rip = last;
+    m.vcpu->set_state(s);
+    EXPECT_EQ(m.vcpu->run(), RunExit::halted);
+    EXPECT_EQ(m.vcpu->state().rip, handler + 1);
+    EXPECT_EQ(m.get<u64>(GuestMachine::stack_top - 48), 0u); // error code
+    EXPECT_EQ(m.get<u64>(GuestMachine::stack_top - 40), last);
+}
+
 TEST(Translator, CallsAndReturns)
 {
     GuestMachine m;
