@@ -97,6 +97,7 @@ Result<void> Pc::prepare_boot(CpuState const& bootstrap_processor)
     TRY(m_tables->install(m_memory));
     m_local_apics[0]->enter_virtual_wire_mode();
     m_pic.initialise_as_firmware();
+    m_pic.set_trigger(board::sci_irq, TriggerMode::level);
     m_pirq.reset(); // makes its lines level-triggered, which the 8259's own reset has undone
     set_cpu_state(0, bootstrap_processor);
     return {};
