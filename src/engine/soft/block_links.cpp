@@ -7,6 +7,7 @@
 #include "engine/soft/profiler.hpp"
 #include "engine/soft/runtime.hpp"
 #include "engine/soft/segmentation.hpp"
+#include "engine/soft/stack_frame.hpp"
 #include "engine/soft/thunks.hpp"
 #include "engine/soft/translator.hpp"
 #include "engine/soft/vector_state.hpp"
@@ -146,14 +147,14 @@ u8* runtime_jump(Cpu* cpu, u64 target)
     return block->entry_memory;
 }
 
-// The same from JMP, CALL or RET, which fault themselves when the target is not canonical.
+// The same from JMP, CALL or RET, which fault themselves when the target is not canonical or beyond the limit of their segment.
 u8* runtime_jump_from(Cpu* cpu, u64 target, IndirectSite const* site)
 {
-    if (!cpu->code64() || is_canonical(target))
+    if (cpu->code64() ? is_canonical(target) : target <= cpu->segment(x86::Segment::cs).limit)
         return runtime_jump(cpu, target);
     merge_flags(*cpu);
     cpu->rip = site->rip;
-    cpu->gpr[x86::rsp] -= static_cast<u64>(i64 { site->stack_adjustment });
+    set_stack_pointer(*cpu, stack_pointer(*cpu) - static_cast<u64>(i64 { site->stack_adjustment }));
     static_cast<void>(raise_gp(*cpu));
     return deliver_and_dispatch(*cpu);
 }

@@ -229,6 +229,26 @@ TEST(Translator, RunsRealModeCode)
     EXPECT_EQ(e.gpr[rbx] & 0xffff, 0x4141u);
 }
 
+// RET, JMP and CALL themselves fault when their target is beyond the limit, with the stack as it was.
+TEST(Translator, FaultsAtJumpsBeyondTheLimit)
+{
+    constexpr u64 handler = 0x1000, code = 0x7c00, stack = 0x7000;
+    std::vector<u8> const jumps[] = { { 0x66, 0xc3 }, { 0x66, 0xc2, 0x08, 0x00 }, { 0x66, 0xff, 0xe0 }, { 0x66, 0xff, 0xd0 } }; // ret, ret 8, jmp eax, call eax
+    for (auto const& jump : jumps) {
+        GuestMachine m;
+        CpuState s = m.real_mode();
+        s.gpr[rax] = 0x17c02;
+        m.put<u32>(stack, 0x17c02);
+        m.put<u32>(vector::general_protection * 4, handler);
+        m.put<u8>(handler, 0xf4);
+        auto const e = m.run(s, jump);
+        EXPECT_EQ(m.last_exit, RunExit::halted);
+        EXPECT_EQ(e.rip, handler + 1);
+        EXPECT_EQ(e.gpr[rsp], stack - 6);
+        EXPECT_EQ(m.get<u16>(stack - 6), code);
+    }
+}
+
 TEST(Translator, SystemRegistersAndSwitchToLongModeWork)
 {
     GuestMachine m;
