@@ -37,7 +37,7 @@ extern "C" int LLVMFuzzerTestOneInput(std::uint8_t const* data, std::size_t size
             fuzz::pass_time(clock, *record);
             break;
         case 6:
-            rtc.set_time(static_cast<i64>(record->value) >> 24);
+            (void)rtc.set_time(static_cast<i64>(record->value) >> 24);
             (void)rtc.set_memory(static_cast<unsigned>(record->offset), static_cast<u8>(record->value)).ok();
             (void)rtc.memory(static_cast<unsigned>(record->offset)).ok();
             (void)rtc.time();

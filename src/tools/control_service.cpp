@@ -146,7 +146,7 @@ Result<Json> ControlService::assert_local_interrupt(Json const& arguments)
 Result<Json> ControlService::rtc(Json const& arguments)
 {
     if (arguments.find("set-time"))
-        m_pc.rtc().set_time(TRY(arguments.get<i64>("set-time")));
+        TRY(m_pc.rtc().set_time(TRY(arguments.get<i64>("set-time"))));
     Json answer = Json::object({ { "time", m_pc.rtc().time() } });
     if (!arguments.find("offset"))
         return answer;

@@ -132,7 +132,7 @@ Result<void> StoppedMachine::set_rtc_time(i64 seconds)
 {
     TRY(state_to_change());
     auto* const clock = TRY(rtc());
-    clock->set_time(seconds);
+    TRY(clock->set_time(seconds));
     return keep_rtc();
 }
 

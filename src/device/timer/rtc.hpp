@@ -33,7 +33,8 @@ public:
 
     // For bhyvectl.
     i64 time() const;
-    void set_time(i64 seconds);
+    // Fails when the registers cannot show it: they have four digits for the year.
+    Result<void> set_time(i64 seconds);
     Result<u8> memory(unsigned offset) const;
     Result<void> set_memory(unsigned offset, u8 value);
 

@@ -147,8 +147,11 @@ i64 Rtc::time() const
     return seconds_at(m_clock.now());
 }
 
-void Rtc::set_time(i64 seconds)
+Result<void> Rtc::set_time(i64 seconds)
 {
+    constexpr i64 year_10000 = 253'402'300'800;
+    if (seconds < 0 || seconds >= year_10000)
+        return make_error(EINVAL, "rtc: {} is no time between the years 1970 and 9999", seconds);
     std::lock_guard const lock(m_mutex);
     Clock::Nanoseconds const now = catch_up();
     m_fields_valid = true;
@@ -156,6 +159,7 @@ void Rtc::set_time(i64 seconds)
     m_memory[status_b] &= static_cast<u8>(~b_set);
     refresh_fields(now);
     arm();
+    return {};
 }
 
 Result<u8> Rtc::memory(unsigned offset) const

@@ -1,6 +1,7 @@
 // The real-time clock: formats, setting, interrupts, memory, state.
 #include "device/timer/rtc.hpp"
 
+#include <limits>
 #include <random>
 
 #include "fake_clock.hpp"
@@ -262,7 +263,7 @@ TEST_F(RtcTest, MemorySizesForFirmware)
 
 TEST_F(RtcTest, OutsideAccess)
 {
-    rtc.set_time(0);
+    ASSERT_TRUE(rtc.set_time(0).ok());
     EXPECT_EQ(rtc.time(), 0);
     EXPECT_EQ(get(9), 0x70);
     ASSERT_TRUE(rtc.set_memory(0x40, 7).ok());
@@ -271,6 +272,19 @@ TEST_F(RtcTest, OutsideAccess)
     EXPECT_FALSE(rtc.memory(0).ok());
     EXPECT_FALSE(rtc.set_memory(0x32, 1).ok());
     EXPECT_FALSE(rtc.memory(128).ok());
+}
+
+// One that no register can show was kept all the same, and made the saved state a damaged one.
+TEST_F(RtcTest, ATimeFromOutsideIsOneThatTheRegistersShow)
+{
+    constexpr i64 last = 253'402'300'799; // 9999-12-31 23:59:59
+    for (i64 const seconds : { i64 { -1 }, last + 1, std::numeric_limits<i64>::max(), std::numeric_limits<i64>::min() })
+        EXPECT_FALSE(rtc.set_time(seconds).ok()) << seconds;
+    EXPECT_EQ(rtc.time(), start);
+    ASSERT_TRUE(rtc.set_time(last).ok());
+    EXPECT_EQ(get(9), 0x99);
+    EXPECT_EQ(get(0x32), 0x99);
+    EXPECT_TRUE(restore_into(rtc, saved(rtc)));
 }
 
 TEST_F(RtcTest, ResetKeepsTimeAndMemory)
