@@ -52,6 +52,7 @@ private:
 
 Outcome translate_block(Cpu& cpu, u64 physical, ModeBits mode, Block*& block)
 {
+    AddressSanitizerGuard const guard(cpu);
     TranslationScope time(cpu);
     return cpu.translator->translate(physical, mode, block);
 }

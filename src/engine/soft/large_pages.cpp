@@ -49,21 +49,22 @@ void LargePages::empty(TlbIndex index, unsigned slot)
     m_used[index].reset(slot);
 }
 
+void LargePages::empty_each(TlbIndex index, Slots slots)
+{
+    for (auto slot = slots._Find_first(); slot < slots.size(); slot = slots._Find_next(slot))
+        empty(index, static_cast<unsigned>(slot));
+}
+
 void LargePages::flush_all()
 {
-    for (unsigned i = 0; i < tlb_index_count; ++i) {
-        m_cpu.large_tlb[i].fill({});
-        m_used[i].reset();
-    }
+    for (unsigned i = 0; i < tlb_index_count; ++i)
+        empty_each(static_cast<TlbIndex>(i), m_used[i]);
 }
 
 void LargePages::flush_non_global()
 {
-    for (unsigned i = 0; i < tlb_index_count; ++i) {
-        Slots const local = m_used[i] & ~m_global[i];
-        for (auto slot = local._Find_first(); slot < local.size(); slot = local._Find_next(slot))
-            empty(static_cast<TlbIndex>(i), static_cast<unsigned>(slot));
-    }
+    for (unsigned i = 0; i < tlb_index_count; ++i)
+        empty_each(static_cast<TlbIndex>(i), m_used[i] & ~m_global[i]);
 }
 
 void LargePages::flush_range(u64 first, u64 size)

@@ -37,12 +37,13 @@ public:
     void forget_writable(u64 offset);
 
 private:
+    using Slots = std::bitset<large_tlb_entries>;
     bool may_be_written(u64 offset) const;
     void empty(TlbIndex, unsigned slot);
+    void empty_each(TlbIndex, Slots);
 
     Cpu& m_cpu;
     CodeCache const& m_cache;
-    using Slots = std::bitset<large_tlb_entries>;
     std::array<Slots, tlb_index_count> m_used {}, m_global {};
     std::array<Slots, tlb_index_count> m_read_only {}; // there was code in some page when it was last looked for
 };

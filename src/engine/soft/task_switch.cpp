@@ -4,6 +4,7 @@
 #include "engine/soft/flag_register.hpp"
 #include "engine/soft/mmu.hpp"
 #include "engine/soft/stack_frame.hpp"
+#include "engine/soft/vector_state.hpp"
 
 namespace anyhyve::soft {
 
@@ -193,6 +194,7 @@ Outcome load_descriptors(Cpu& cpu)
 
 Outcome push_error_code(Cpu& cpu, u32 error_code)
 {
+    AddressSanitizerGuard const guard(cpu);
     StackFrame frame(layout_of(cpu.tr.access).item_size);
     frame.push(error_code);
     u64 pointer = 0;

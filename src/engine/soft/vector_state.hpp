@@ -81,6 +81,16 @@ private:
     Cpu& m_cpu;
 };
 
+#ifdef __SANITIZE_ADDRESS__
+// AddressSanitizer's build clears and copies objects by calls of memset and memcpy, which use vector registers. For functions where that happens; in
+// other builds nothing.
+using AddressSanitizerGuard = VectorStateGuard;
+#else
+struct AddressSanitizerGuard {
+    [[gnu::always_inline]] explicit AddressSanitizerGuard(Cpu&) {}
+};
+#endif
+
 // Tells the user that the guest did something odd, at a limited rate: "text detail". For code compiled for general registers only.
 void report_guest(Cpu&, char const* text, u64 detail);
 // The part of it that may use any register (guest_message.cpp, compiled like the rest of the program).
