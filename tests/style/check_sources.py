@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The first line of every source file is a comment with its purpose; headers have #pragma once; every reinterpret_cast has its reason."""
+"""The first line of every source file is a comment with its purpose; headers have #pragma once; every reinterpret_cast has its reason. Unit
+tests have names without underscores, as GoogleTest asks for."""
 import re
 
 from sources import end, files, read, without_comments_and_strings
@@ -27,6 +28,12 @@ def cast_findings(path, lines, code):
             yield f'{path}:{number}: reinterpret_cast without SAFETY: above'
 
 
+def name_findings(path, text):
+    for test in re.finditer(r'^ *(?:TYPED_)?TEST(?:_[FP])?\((\w+), (\w+)\)', text, re.MULTILINE):
+        if '_' in test.group(1) + test.group(2):
+            yield f'{path}: {test.group(1)}.{test.group(2)}: an underscore in a test\'s name'
+
+
 def findings():
     for path in files('src', '.hpp', '.cpp'):
         text = read(path)
@@ -41,6 +48,8 @@ def findings():
         for number, line in enumerate(lines, 1):
             if UNFINISHED.search(line):
                 yield f'{path}:{number}: unfinished: {line.strip()}'
+    for path in files('tests/unit', '.cpp'):
+        yield from name_findings(path, read(path))
 
 
 end(list(findings()))

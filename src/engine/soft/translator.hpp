@@ -14,9 +14,9 @@ class Translator {
 public:
     Translator(Cpu& cpu, CodeCache& cache, Thunks const& thunks) : m_cpu(cpu), m_cache(cache), m_thunks(thunks) {}
 
-    // The block at cpu.rip under `mode`, whose first byte lies at `physical`. Call with the cache's lock held, the guest's vector state put
-    // away, and room in the cache. `fault`: the bytes cannot be fetched or are too long; cpu.fault is set. `jump`: some lie in a device, which is not
-    // to be asked with the lock held: read_device_code(), and try once more.
+    // The block at cpu.rip under `mode`, whose first byte lies at `physical`. Call with the cache's lock held and room in the cache. `fault`: the
+    // bytes cannot be fetched or are too long; cpu.fault is set. `jump`: some lie in a device, which is not to be asked with the lock held:
+    // read_device_code(), and try once more.
     Outcome translate(u64 physical, ModeBits mode, Block*& block);
     void read_device_code();
     void forget_device_code() { m_device_code_count = 0; }

@@ -38,7 +38,7 @@ static Result<void> check(int value)
     return {};
 }
 
-TEST(ResultTest, carries_value_or_error_through_try)
+TEST(ResultTest, CarriesValueOrErrorThroughTry)
 {
     EXPECT_EQ(quarter(12).value(), 3);
     auto const failed = quarter(6);
@@ -49,20 +49,20 @@ TEST(ResultTest, carries_value_or_error_through_try)
     EXPECT_EQ(check(7).error().message(), "7 is odd");
 }
 
-TEST(ResultTest, moves_what_cannot_be_copied)
+TEST(ResultTest, MovesWhatCannotBeCopied)
 {
     Result<std::unique_ptr<int>> result = std::make_unique<int>(7);
     EXPECT_EQ(*result.release_value(), 7);
 }
 
-TEST(ResultTest, names_the_object_of_an_errno)
+TEST(ResultTest, NamesTheObjectOfAnErrno)
 {
     auto const error = Error::from_errno(ENOENT, "/dev/vmm/a");
     EXPECT_EQ(error.message(), "/dev/vmm/a: No such file or directory");
     EXPECT_EQ(error.code(), ENOENT);
 }
 
-TEST(BitsTest, fields_masks_and_alignment)
+TEST(BitsTest, FieldsMasksAndAlignment)
 {
     EXPECT_EQ(bit(63), 0x8000000000000000u);
     EXPECT_EQ(bits(0x12345678, 15, 8), 0x56u);
@@ -80,7 +80,7 @@ TEST(BitsTest, fields_masks_and_alignment)
     EXPECT_EQ(sign_extend(u64 { 1 } << 47, 48), -(i64 { 1 } << 47));
 }
 
-TEST(StrongIntegerTest, adds_offsets_and_measures_distances)
+TEST(StrongIntegerTest, AddsOffsetsAndMeasuresDistances)
 {
     using Length = StrongInteger<struct LengthTag>;
     Length const a(10);
@@ -95,7 +95,7 @@ static std::span<u8 const> bytes_of(std::string const& text)
     return { reinterpret_cast<u8 const*>(text.data()), text.size() };
 }
 
-TEST(Crc32Test, gives_the_check_values_of_the_standard)
+TEST(Crc32Test, GivesTheCheckValuesOfTheStandard)
 {
     EXPECT_EQ(crc32({}), 0u);
     EXPECT_EQ(crc32(bytes_of("123456789")), 0xcbf43926u); // the check value that catalogues of CRCs list
@@ -103,7 +103,7 @@ TEST(Crc32Test, gives_the_check_values_of_the_standard)
     EXPECT_EQ(crc32(bytes_of("The quick brown fox jumps over the lazy dog")), 0x414fa339u);
 }
 
-TEST(Crc32Test, may_be_fed_in_parts)
+TEST(Crc32Test, MayBeFedInParts)
 {
     std::string text;
     for (int i = 0; i < 1000; ++i)
@@ -113,7 +113,7 @@ TEST(Crc32Test, may_be_fed_in_parts)
         EXPECT_EQ(crc32(bytes_of(text.substr(cut)), crc32(bytes_of(text.substr(0, cut)))), whole);
 }
 
-TEST(LogTest, drops_what_is_above_the_level)
+TEST(LogTest, DropsWhatIsAboveTheLevel)
 {
     testing::internal::CaptureStderr();
     log::set_level(log::Level::warning);
@@ -126,7 +126,7 @@ TEST(LogTest, drops_what_is_above_the_level)
     EXPECT_EQ(testing::internal::GetCapturedStderr(), "one 1\nthree\n");
 }
 
-TEST(LogTest, lets_a_burst_through_and_then_few)
+TEST(LogTest, LetsABurstThroughAndThenFew)
 {
     log::RateLimit limit(5, 2);
     int allowed = 0;
@@ -136,7 +136,7 @@ TEST(LogTest, lets_a_burst_through_and_then_few)
     EXPECT_LE(allowed, 8); // the loop takes far less than a second
 }
 
-TEST(LogTest, says_how_many_messages_were_dropped)
+TEST(LogTest, SaysHowManyMessagesWereDropped)
 {
     log::RateLimit limit(3, 1000);
     testing::internal::CaptureStderr();
@@ -158,7 +158,7 @@ TEST(LogTest, says_how_many_messages_were_dropped)
     EXPECT_TRUE(text.ends_with("later\n"));
 }
 
-TEST(LogTest, writes_to_a_file)
+TEST(LogTest, WritesToAFile)
 {
     TemporaryFolder const folder;
     std::string const path = folder.path() + "/log";
@@ -177,7 +177,7 @@ TEST(LogTest, writes_to_a_file)
     EXPECT_EQ(text, "first\nsecond\n");
 }
 
-TEST(AssertDeathTest, says_what_is_broken_and_where)
+TEST(AssertDeathTest, SaysWhatIsBrokenAndWhere)
 {
     EXPECT_DEATH(ASSERT(1 == 2, "numbers differ"), "internal error: numbers differ \\(1 == 2\\) at .*base_test.cpp");
 }

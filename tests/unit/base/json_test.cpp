@@ -12,7 +12,7 @@ static std::string rewritten(std::string_view text)
     return json.ok() ? json.value().dump() : json.error().message();
 }
 
-TEST(JsonTest, reads_and_writes_every_kind)
+TEST(JsonTest, ReadsAndWritesEveryKind)
 {
     EXPECT_EQ(rewritten(" { \"a\" : [ 1 , -2.50e+3, 0.5, true , false, null ] ,\t\"b\":{} , \"c\":[]}\r\n"), R"({"a":[1,-2.50e+3,0.5,true,false,null],"b":{},"c":[]})");
     EXPECT_EQ(rewritten("18446744073709551616"), "18446744073709551616"); // as it is
@@ -21,7 +21,7 @@ TEST(JsonTest, reads_and_writes_every_kind)
     EXPECT_EQ(Json::parse(made.dump()).value(), made);
 }
 
-TEST(JsonTest, texts)
+TEST(JsonTest, Texts)
 {
     EXPECT_EQ(Json::parse(R"("\"\\\/\b\f\n\r\t\u0041\u00e4\u20ac\ud83d\ude00")").value().get<std::string>().value(), "\"\\/\b\f\n\r\tA\u00e4\u20ac\U0001f600");
     EXPECT_EQ(Json("\"\\\n\x01\u00e4").dump(), "\"\\\"\\\\\\u000a\\u0001\u00e4\"");
@@ -33,14 +33,14 @@ TEST(JsonTest, texts)
     }
 }
 
-TEST(JsonTest, refuses_what_is_none)
+TEST(JsonTest, RefusesWhatIsNone)
 {
     for (char const* text : { "", " ", "x", "{", "[", "[1", "[1,", "[1,]", "{\"a\"}", "{\"a\":}", "{\"a\":1,}", "{a:1}", "\"", "\"\\", "\"\\x\"", "\"\\u12\"", "\"\\u12g4\"", "\"\\ud800\"",
              "\"\\udc00\"", "\"\\ud800\\u0041\"", "\"\n\"", "01", "-", "1.", ".5", "1e", "1e+", "+1", "tru", "nul", "1 2", "[] x", "'a'" })
         EXPECT_FALSE(Json::parse(text).ok()) << text;
 }
 
-TEST(JsonTest, is_nested_so_deep_and_no_deeper)
+TEST(JsonTest, IsNestedSoDeepAndNoDeeper)
 {
     auto const nested = [](int depth) { return std::string(static_cast<std::size_t>(depth), '[') + std::string(static_cast<std::size_t>(depth), ']'); };
     EXPECT_TRUE(Json::parse(nested(Json::deepest_nesting)).ok());
@@ -48,7 +48,7 @@ TEST(JsonTest, is_nested_so_deep_and_no_deeper)
     EXPECT_FALSE(Json::parse(std::string(1'000'000, '[')).ok());
 }
 
-TEST(JsonTest, members_are_asked_for_by_name_and_type)
+TEST(JsonTest, MembersAreAskedForByNameAndType)
 {
     auto const json = Json::parse(R"({"a":1,"b":[1,2],"a":300,"t":"x","f":1.5,"n":-1})").value();
     EXPECT_EQ(json.get<int>("a").value(), 300); // the last

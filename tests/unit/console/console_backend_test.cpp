@@ -121,7 +121,7 @@ struct Pipes {
     void type(std::string_view text) const { EXPECT_EQ(::write(to_console[1], text.data(), text.size()), static_cast<ssize_t>(text.size())); }
 };
 
-TEST(StreamConsole, bytes_go_both_ways)
+TEST(StreamConsole, BytesGoBothWays)
 {
     Pipes const pipes;
     Sink sink;
@@ -134,7 +134,7 @@ TEST(StreamConsole, bytes_go_both_ways)
     EXPECT_TRUE(sink.wait_for("keys\1x"));
 }
 
-TEST(StreamConsole, input_waits_for_a_receiver_with_room)
+TEST(StreamConsole, InputWaitsForAReceiverWithRoom)
 {
     Pipes const pipes;
     Sink sink;
@@ -151,7 +151,7 @@ TEST(StreamConsole, input_waits_for_a_receiver_with_room)
     EXPECT_TRUE(sink.wait_for("abcdefgh"));
 }
 
-TEST(StreamConsole, escapes)
+TEST(StreamConsole, Escapes)
 {
     Pipes const pipes;
     Sink sink;
@@ -169,7 +169,7 @@ TEST(StreamConsole, escapes)
     EXPECT_EQ(left, 1);
 }
 
-TEST(StreamConsole, the_end_of_input_does_not_spin)
+TEST(StreamConsole, TheEndOfInputDoesNotSpin)
 {
     auto* const pipes = new Pipes;
     auto console = StreamConsole::create(pipes->setup()).release_value();
@@ -186,7 +186,7 @@ TEST(StreamConsole, the_end_of_input_does_not_spin)
     delete pipes;
 }
 
-TEST(StreamConsole, a_slow_reader_holds_the_guest_and_loses_nothing)
+TEST(StreamConsole, ASlowReaderHoldsTheGuestAndLosesNothing)
 {
     Pipes const pipes;
     Sink sink;
@@ -212,7 +212,7 @@ TEST(StreamConsole, a_slow_reader_holds_the_guest_and_loses_nothing)
     EXPECT_TRUE(console->has_room());
 }
 
-TEST(StreamConsole, nobody_reading_and_dropping_keeps_the_newest)
+TEST(StreamConsole, NobodyReadingAndDroppingKeepsTheNewest)
 {
     Pipes const pipes;
     auto setup = pipes.setup();
@@ -234,7 +234,7 @@ TEST(StreamConsole, nobody_reading_and_dropping_keeps_the_newest)
     EXPECT_LT(tail.size(), 256 * KiB);
 }
 
-TEST(ConsoleBackend, tcp_has_one_client_at_a_time)
+TEST(ConsoleBackend, TcpHasOneClientAtATime)
 {
     Sink sink;
     auto console = create_console_backend("tcp=127.0.0.1:0").release_value();
@@ -255,7 +255,7 @@ TEST(ConsoleBackend, tcp_has_one_client_at_a_time)
     ::close(third);
 }
 
-TEST(ConsoleBackend, pseudo_terminal_with_a_link)
+TEST(ConsoleBackend, PseudoTerminalWithALink)
 {
     TemporaryFolder const folder;
     std::string const link = folder.path() + "/pty";
@@ -284,7 +284,7 @@ TEST(ConsoleBackend, pseudo_terminal_with_a_link)
     EXPECT_NE(::lstat(link.c_str(), &status), 0);
 }
 
-TEST(ConsoleBackend, a_terminal_device_is_raw_and_restored)
+TEST(ConsoleBackend, ATerminalDeviceIsRawAndRestored)
 {
     int const master = ::posix_openpt(O_RDWR | O_NOCTTY);
     if (master < 0 || ::grantpt(master) != 0 || ::unlockpt(master) != 0)
@@ -308,7 +308,7 @@ TEST(ConsoleBackend, a_terminal_device_is_raw_and_restored)
     ::close(master);
 }
 
-TEST(ConsoleBackend, file_takes_everything)
+TEST(ConsoleBackend, FileTakesEverything)
 {
     TemporaryFolder const folder;
     std::string const path = folder.path() + "/file";
@@ -328,7 +328,7 @@ TEST(ConsoleBackend, file_takes_everything)
     EXPECT_EQ(got.str(), sent);
 }
 
-TEST(ConsoleBackend, errors_name_their_object)
+TEST(ConsoleBackend, ErrorsNameTheirObject)
 {
     auto const message = [](std::string const& text) {
         auto const created = create_console_backend(text);

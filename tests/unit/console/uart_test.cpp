@@ -24,7 +24,7 @@ struct UartTest : testing::Test {
     void out(u64 reg, u64 value) { uart->write(reg, 1, value); }
 };
 
-TEST_F(UartTest, power_on)
+TEST_F(UartTest, PowerOn)
 {
     EXPECT_EQ(in(ier), 0U);
     EXPECT_EQ(in(iir), 0x01U);
@@ -33,7 +33,7 @@ TEST_F(UartTest, power_on)
     EXPECT_FALSE(line.level);
 }
 
-TEST_F(UartTest, registers_keep_what_exists_of_them)
+TEST_F(UartTest, RegistersKeepWhatExistsOfThem)
 {
     out(ier, 0xff);
     EXPECT_EQ(in(ier), 0x0fU);
@@ -51,7 +51,7 @@ TEST_F(UartTest, registers_keep_what_exists_of_them)
     EXPECT_EQ(console->output, "");
 }
 
-TEST_F(UartTest, wide_accesses_reach_neighbours)
+TEST_F(UartTest, WideAccessesReachNeighbours)
 {
     uart->write(lcr, 2, 0x0803);
     EXPECT_EQ(in(lcr), 0x03U);
@@ -62,7 +62,7 @@ TEST_F(UartTest, wide_accesses_reach_neighbours)
     EXPECT_EQ(in(scratch), 0x44U);
 }
 
-TEST_F(UartTest, is_recognised_as_16550a)
+TEST_F(UartTest, IsRecognisedAs16550a)
 {
     out(iir, 0x01);
     EXPECT_EQ(in(iir) >> 6, 3U);
@@ -73,7 +73,7 @@ TEST_F(UartTest, is_recognised_as_16550a)
     EXPECT_EQ(in(iir) >> 6, 0U);
 }
 
-TEST_F(UartTest, sends_and_interrupts_when_empty)
+TEST_F(UartTest, SendsAndInterruptsWhenEmpty)
 {
     out(data, 'a');
     EXPECT_FALSE(line.level);
@@ -90,7 +90,7 @@ TEST_F(UartTest, sends_and_interrupts_when_empty)
     EXPECT_EQ(console->output, "ab");
 }
 
-TEST_F(UartTest, full_back_end_holds_the_transmitter)
+TEST_F(UartTest, FullBackEndHoldsTheTransmitter)
 {
     out(ier, 0x02);
     in(iir);
@@ -108,7 +108,7 @@ TEST_F(UartTest, full_back_end_holds_the_transmitter)
     EXPECT_EQ(in(lsr) & 0x60, 0x60U);
 }
 
-TEST_F(UartTest, one_byte_without_fifo)
+TEST_F(UartTest, OneByteWithoutFifo)
 {
     out(ier, 0x01);
     EXPECT_EQ(console->type("ab"), "b");
@@ -122,7 +122,7 @@ TEST_F(UartTest, one_byte_without_fifo)
     EXPECT_EQ(in(data), 0U);
 }
 
-TEST_F(UartTest, fifo_trigger_levels_and_timeout)
+TEST_F(UartTest, FifoTriggerLevelsAndTimeout)
 {
     unsigned const levels[] = { 1, 4, 8, 14 };
     for (unsigned i = 0; i < 4; ++i) {
@@ -147,7 +147,7 @@ TEST_F(UartTest, fifo_trigger_levels_and_timeout)
     }
 }
 
-TEST_F(UartTest, fifo_holds_sixteen)
+TEST_F(UartTest, FifoHoldsSixteen)
 {
     out(iir, 0xc1);
     EXPECT_EQ(console->type("0123456789abcdefg"), "g");
@@ -161,7 +161,7 @@ TEST_F(UartTest, fifo_holds_sixteen)
     EXPECT_EQ(in(lsr) & 1, 0U);
 }
 
-TEST_F(UartTest, loopback)
+TEST_F(UartTest, Loopback)
 {
     out(mcr, 0x10);
     EXPECT_EQ(in(msr) & 0xf0, 0U);
@@ -185,7 +185,7 @@ TEST_F(UartTest, loopback)
     EXPECT_EQ(console->ready, ready + 1);
 }
 
-TEST_F(UartTest, modem_status_interrupt_and_deltas)
+TEST_F(UartTest, ModemStatusInterruptAndDeltas)
 {
     out(mcr, 0x10);
     in(msr);
@@ -201,7 +201,7 @@ TEST_F(UartTest, modem_status_interrupt_and_deltas)
     EXPECT_EQ(in(msr), 0x04U);
 }
 
-TEST_F(UartTest, priorities)
+TEST_F(UartTest, Priorities)
 {
     out(mcr, 0x10);
     out(ier, 0x0f);
@@ -217,7 +217,7 @@ TEST_F(UartTest, priorities)
     EXPECT_EQ(in(iir), 0x01U);
 }
 
-TEST_F(UartTest, saved_state_comes_back)
+TEST_F(UartTest, SavedStateComesBack)
 {
     out(iir, 0x81);
     out(ier, 0x05);
@@ -247,7 +247,7 @@ TEST_F(UartTest, saved_state_comes_back)
     EXPECT_EQ(in(ier), 0U);
 }
 
-TEST_F(UartTest, survives_random_accesses)
+TEST_F(UartTest, SurvivesRandomAccesses)
 {
     u64 random = 12345;
     for (int i = 0; i < 200'000; ++i) {

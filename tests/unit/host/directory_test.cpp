@@ -24,7 +24,7 @@ protected:
     std::string const& m_path = m_folder.path();
 };
 
-TEST_F(DirectoryTest, takes_single_components_only)
+TEST_F(DirectoryTest, TakesSingleComponentsOnly)
 {
     auto const directory = open();
     for (std::string_view name : { "", ".", "..", "a/b", "/etc/passwd", "../x" }) {
@@ -37,7 +37,7 @@ TEST_F(DirectoryTest, takes_single_components_only)
     EXPECT_EQ(directory.open_file("missing", O_RDONLY).error().message(), m_path + "/missing: No such file or directory");
 }
 
-TEST_F(DirectoryTest, does_not_follow_links)
+TEST_F(DirectoryTest, DoesNotFollowLinks)
 {
     auto const directory = open();
     ASSERT_TRUE(directory.make_link("link", "/etc/passwd").ok());
@@ -49,7 +49,7 @@ TEST_F(DirectoryTest, does_not_follow_links)
     EXPECT_TRUE(std::filesystem::exists("/etc/passwd"));
 }
 
-TEST_F(DirectoryTest, replaces_files_whole)
+TEST_F(DirectoryTest, ReplacesFilesWhole)
 {
     auto const directory = open();
     ASSERT_TRUE(directory.replace_file("f", as_bytes("one")).ok());
@@ -61,7 +61,7 @@ TEST_F(DirectoryTest, replaces_files_whole)
     EXPECT_FALSE(directory.has("f.new"));
 }
 
-TEST_F(DirectoryTest, lists_and_removes_trees)
+TEST_F(DirectoryTest, ListsAndRemovesTrees)
 {
     auto const directory = open();
     std::filesystem::create_directories(m_path + "/tree/a/b/c");
@@ -77,7 +77,7 @@ TEST_F(DirectoryTest, lists_and_removes_trees)
     EXPECT_FALSE(directory.has("tree"));
 }
 
-TEST_F(DirectoryTest, renames_and_keeps_what_is_there)
+TEST_F(DirectoryTest, RenamesAndKeepsWhatIsThere)
 {
     auto const directory = open();
     ASSERT_TRUE(directory.replace_file("a", as_bytes("a")).ok());
@@ -87,7 +87,7 @@ TEST_F(DirectoryTest, renames_and_keeps_what_is_there)
     EXPECT_FALSE(directory.has("a"));
 }
 
-TEST_F(DirectoryTest, opens_paths_beneath_as_if_it_were_the_root)
+TEST_F(DirectoryTest, OpensPathsBeneathAsIfItWereTheRoot)
 {
     auto const directory = open();
     std::filesystem::create_directories(m_path + "/boot/kernel");
@@ -104,21 +104,21 @@ TEST_F(DirectoryTest, opens_paths_beneath_as_if_it_were_the_root)
     EXPECT_FALSE(directory.open_beneath("etc/passwd", O_RDONLY).ok());
 }
 
-TEST_F(DirectoryTest, a_fifo_does_not_hang_it)
+TEST_F(DirectoryTest, AFifoDoesNotHangIt)
 {
     auto const directory = open();
     ASSERT_EQ(mkfifo((m_path + "/fifo").c_str(), 0600), 0);
     EXPECT_TRUE(directory.open_file("fifo", O_RDONLY).ok());
 }
 
-TEST_F(DirectoryTest, ensure_makes_the_last_component)
+TEST_F(DirectoryTest, EnsureMakesTheLastComponent)
 {
     EXPECT_TRUE(Directory::ensure(m_path + "/new", 0700).ok());
     EXPECT_TRUE(Directory::ensure(m_path + "/new", 0700).ok());
     EXPECT_EQ(Directory::ensure(m_path + "/no/such", 0700).error().code(), ENOENT);
 }
 
-TEST_F(DirectoryTest, locks_conflict_between_opens_and_end_with_their_holder)
+TEST_F(DirectoryTest, LocksConflictBetweenOpensAndEndWithTheirHolder)
 {
     auto const directory = open();
     Fd first = directory.open_file("lock", O_RDWR | O_CREAT).release_value();
@@ -159,7 +159,7 @@ TEST_F(DirectoryTest, locks_conflict_between_opens_and_end_with_their_holder)
     close(ready[1]);
 }
 
-TEST_F(DirectoryTest, maps_files)
+TEST_F(DirectoryTest, MapsFiles)
 {
     auto const directory = open();
     ASSERT_TRUE(directory.replace_file("f", as_bytes("hello")).ok());
@@ -178,7 +178,7 @@ TEST_F(DirectoryTest, maps_files)
     EXPECT_EQ(Mapping::anonymous(4096).value().bytes()[4095], 0);
 }
 
-TEST(FdTest, closes_once_and_moves)
+TEST(FdTest, ClosesOnceAndMoves)
 {
     int ends[2];
     ASSERT_EQ(pipe(ends), 0);

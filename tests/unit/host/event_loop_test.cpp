@@ -38,7 +38,7 @@ struct Pipe {
 };
 } // namespace
 
-TEST(EventLoopTest, calls_back_when_a_file_is_ready)
+TEST(EventLoopTest, CallsBackWhenAFileIsReady)
 {
     auto const loop = EventLoop::create().release_value();
     Pipe pipe;
@@ -72,7 +72,7 @@ TEST(EventLoopTest, calls_back_when_a_file_is_ready)
     EXPECT_EQ(calls, 3);
 }
 
-TEST(EventLoopTest, an_ended_watch_is_not_called_though_it_was_ready)
+TEST(EventLoopTest, AnEndedWatchIsNotCalledThoughItWasReady)
 {
     auto const loop = EventLoop::create().release_value();
     Pipe first, second;
@@ -94,7 +94,7 @@ TEST(EventLoopTest, an_ended_watch_is_not_called_though_it_was_ready)
     EXPECT_EQ(calls, 1);
 }
 
-TEST(EventLoopTest, timers_fire_in_order_once)
+TEST(EventLoopTest, TimersFireInOrderOnce)
 {
     auto const loop = EventLoop::create().release_value();
     std::string order;
@@ -117,7 +117,7 @@ TEST(EventLoopTest, timers_fire_in_order_once)
     EXPECT_GE(std::chrono::steady_clock::now() - start, 20ms);
 }
 
-TEST(EventLoopTest, a_timer_that_renews_itself_does_not_starve_the_rest)
+TEST(EventLoopTest, ATimerThatRenewsItselfDoesNotStarveTheRest)
 {
     auto const loop = EventLoop::create().release_value();
     Pipe pipe;
@@ -128,7 +128,7 @@ TEST(EventLoopTest, a_timer_that_renews_itself_does_not_starve_the_rest)
     EXPECT_TRUE(loop->run().ok());
 }
 
-TEST(EventLoopTest, work_of_other_threads_comes_in_order)
+TEST(EventLoopTest, WorkOfOtherThreadsComesInOrder)
 {
     auto const loop = EventLoop::create().release_value();
     std::vector<int> seen;
@@ -145,7 +145,7 @@ TEST(EventLoopTest, work_of_other_threads_comes_in_order)
     EXPECT_TRUE(loop->run().ok());
 }
 
-TEST(EventLoopTest, hears_signals)
+TEST(EventLoopTest, HearsSignals)
 {
     auto const loop = EventLoop::create().release_value();
     std::vector<int> heard;
@@ -156,7 +156,7 @@ TEST(EventLoopTest, hears_signals)
     EXPECT_EQ(heard.size(), 2u);
 }
 
-TEST(EventLoopTest, a_plain_file_cannot_be_waited_for)
+TEST(EventLoopTest, APlainFileCannotBeWaitedFor)
 {
     auto const loop = EventLoop::create().release_value();
     Fd const file(open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
@@ -169,7 +169,7 @@ protected:
     std::string const& m_path = m_folder.path();
 };
 
-TEST_F(UnixSocketTest, connects_and_knows_its_peer)
+TEST_F(UnixSocketTest, ConnectsAndKnowsItsPeer)
 {
     auto const listener = listen_unix(m_path + "/s").release_value();
     EXPECT_EQ(accept_client(listener.get()).error().code(), EAGAIN);
@@ -181,7 +181,7 @@ TEST_F(UnixSocketTest, connects_and_knows_its_peer)
     EXPECT_EQ(listen_unix(m_path + "/s").error().code(), EADDRINUSE);
 }
 
-TEST_F(UnixSocketTest, replaces_a_stale_socket_but_nothing_else)
+TEST_F(UnixSocketTest, ReplacesAStaleSocketButNothingElse)
 {
     listen_unix(m_path + "/s").release_value().reset();
     EXPECT_EQ(connect_unix(m_path + "/s").error().code(), ECONNREFUSED);
@@ -192,7 +192,7 @@ TEST_F(UnixSocketTest, replaces_a_stale_socket_but_nothing_else)
     EXPECT_FALSE(listen_unix(m_path + "/no/such/s").ok());
 }
 
-TEST_F(UnixSocketTest, paths_may_be_longer_than_the_kernel_allows)
+TEST_F(UnixSocketTest, PathsMayBeLongerThanTheKernelAllows)
 {
     std::string const deep = m_path + "/" + std::string(200, 'd');
     std::filesystem::create_directory(deep);

@@ -9,7 +9,7 @@
 
 namespace anyhyve::host {
 
-TEST(ThreadTest, has_its_name_and_hears_no_signals)
+TEST(ThreadTest, HasItsNameAndHearsNoSignals)
 {
     char name[32] {};
     bool term_blocked = false, fault_blocked = true;
@@ -30,7 +30,7 @@ TEST(ThreadTest, has_its_name_and_hears_no_signals)
     EXPECT_FALSE(sigismember(&mask, SIGTERM)); // ours is as before
 }
 
-TEST(ThreadTest, is_bound_to_a_cpu_of_the_host)
+TEST(ThreadTest, IsBoundToACpuOfTheHost)
 {
     cpu_set_t allowed;
     ASSERT_EQ(sched_getaffinity(0, sizeof allowed, &allowed), 0);
@@ -48,7 +48,7 @@ TEST(ThreadTest, is_bound_to_a_cpu_of_the_host)
     EXPECT_TRUE(bound);
 }
 
-TEST(ThreadTest, reads_lists_of_cpus)
+TEST(ThreadTest, ReadsListsOfCpus)
 {
     EXPECT_EQ(parse_cpu_list("0").value(), (std::vector<unsigned> { 0 }));
     EXPECT_EQ(parse_cpu_list("8,0-3,2").value(), (std::vector<unsigned> { 0, 1, 2, 3, 8 }));

@@ -37,7 +37,7 @@ bool is_blocked(int signal)
 
 } // namespace
 
-TEST(ThreadTimerTest, interrupts_the_thread_that_made_it)
+TEST(ThreadTimerTest, InterruptsTheThreadThatMadeIt)
 {
     s_count = 0;
     unsigned here = 0;
@@ -52,7 +52,7 @@ TEST(ThreadTimerTest, interrupts_the_thread_that_made_it)
     EXPECT_EQ(t_count, 0u);
 }
 
-TEST(ThreadTimerTest, fires_once_and_again_when_asked_to)
+TEST(ThreadTimerTest, FiresOnceAndAgainWhenAskedTo)
 {
     s_count = 0;
     ThreadTimer timer(SIGVTALRM, count_signal);
@@ -65,7 +65,7 @@ TEST(ThreadTimerTest, fires_once_and_again_when_asked_to)
     EXPECT_EQ(s_count, 2u);
 }
 
-TEST(ThreadTimerTest, lets_its_signal_in_while_it_lives)
+TEST(ThreadTimerTest, LetsItsSignalInWhileItLives)
 {
     sigset_t blocked, previous;
     sigemptyset(&blocked);

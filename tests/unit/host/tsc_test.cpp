@@ -5,7 +5,7 @@
 
 namespace anyhyve::host {
 
-TEST(TscTest, known_frequency_agrees_with_a_measurement)
+TEST(TscTest, KnownFrequencyAgreesWithAMeasurement)
 {
     auto const& known = tsc_frequency();
     double const measured = static_cast<double>(measure_tsc_frequency(20));
@@ -14,7 +14,7 @@ TEST(TscTest, known_frequency_agrees_with_a_measurement)
     RecordProperty("source", known.source);
 }
 
-TEST(TscTest, grows)
+TEST(TscTest, Grows)
 {
     u64 last = read_tsc();
     for (int i = 0; i < 1000; ++i) {

@@ -7,7 +7,7 @@
 namespace anyhyve {
 namespace {
 
-TEST(ConfigSpace, every_width_and_alignment_changes_exactly_the_writable_bits)
+TEST(ConfigSpace, EveryWidthAndAlignmentChangesExactlyTheWritableBits)
 {
     for (unsigned width : { 1U, 2U, 4U }) {
         for (u16 offset = 0; offset < 16; ++offset) {
@@ -27,7 +27,7 @@ TEST(ConfigSpace, every_width_and_alignment_changes_exactly_the_writable_bits)
 }
 
 // FreeBSD-EN-20:13: one dword access over two word registers must reach both, each by its own rules.
-TEST(ConfigSpace, dword_over_two_words_is_two_accesses)
+TEST(ConfigSpace, DwordOverTwoWordsIsTwoAccesses)
 {
     ConfigSpace space(256);
     space.set(4, 2, 0x0000);
@@ -44,7 +44,7 @@ TEST(ConfigSpace, dword_over_two_words_is_two_accesses)
     EXPECT_EQ(space.read(6, 2), 0x4010U);
 }
 
-TEST(ConfigSpace, beyond_the_end_is_ones_and_silence)
+TEST(ConfigSpace, BeyondTheEndIsOnesAndSilence)
 {
     ConfigSpace space(256);
     space.set_writable(252, 4, ~u32 { 0 });
@@ -55,7 +55,7 @@ TEST(ConfigSpace, beyond_the_end_is_ones_and_silence)
     space.write(4095, 1, 0);
 }
 
-TEST(ConfigSpace, restore_refuses_another_device)
+TEST(ConfigSpace, RestoreRefusesAnotherDevice)
 {
     ConfigSpace space(256), power_on(256);
     for (auto* each : { &space, &power_on }) {

@@ -22,7 +22,7 @@ struct ResetRegister final : BusDevice {
     u64 value = 0x02;
 };
 
-TEST(PciBus, slots_are_taken_once)
+TEST(PciBus, SlotsAreTakenOnce)
 {
     Board board;
     TestFunction first(board.pci.wires(), { 0, 3, 0 }), second(board.pci.wires(), { 0, 3, 0 });
@@ -34,7 +34,7 @@ TEST(PciBus, slots_are_taken_once)
     EXPECT_EQ(board.pci.find({ 7, 3, 0 }), nullptr);
 }
 
-TEST(PciBus, function_0_tells_of_others_in_either_order)
+TEST(PciBus, Function0TellsOfOthersInEitherOrder)
 {
     for (bool const zero_first : { true, false }) {
         Board board;
@@ -47,7 +47,7 @@ TEST(PciBus, function_0_tells_of_others_in_either_order)
     }
 }
 
-TEST(PciBus, pins_go_round_or_by_formula)
+TEST(PciBus, PinsGoRoundOrByFormula)
 {
     for (auto const map : { PciBus::InterruptMap::round_robin, PciBus::InterruptMap::fixed }) {
         Board board(map);
@@ -68,7 +68,7 @@ TEST(PciBus, pins_go_round_or_by_formula)
     }
 }
 
-TEST(PciBus, pirqs_reach_the_lpc_bridge_and_the_line_registers)
+TEST(PciBus, PirqsReachTheLpcBridgeAndTheLineRegisters)
 {
     Board board;
     RecordingSwitch router;
@@ -95,7 +95,7 @@ TEST(PciBus, pirqs_reach_the_lpc_bridge_and_the_line_registers)
     EXPECT_EQ(router.routing[7], 0x80);
 }
 
-TEST(PciBus, windows_hold_the_bars_of_each_bus)
+TEST(PciBus, WindowsHoldTheBarsOfEachBus)
 {
     Board board;
     TestFunction a(board.pci.wires(), { 0, 3, 0 }), b(board.pci.wires(), { 0, 4, 0 }), c(board.pci.wires(), { 2, 1, 0 });
@@ -121,7 +121,7 @@ TEST(PciBus, windows_hold_the_bars_of_each_bus)
     EXPECT_EQ(board.pci.buses(), (std::vector<u8> { 0, 2 }));
 }
 
-TEST(PciBus, a_full_window_names_the_bar)
+TEST(PciBus, AFullWindowNamesTheBar)
 {
     Board board;
     TestFunction a(board.pci.wires(), { 0, 3, 0 });
@@ -156,7 +156,7 @@ struct ConfigAccess : testing::Test {
     void out(u64 port, unsigned width, u64 value) { board.ports.write(port, width, value); }
 };
 
-TEST_F(ConfigAccess, both_ways_agree_at_every_width_and_alignment)
+TEST_F(ConfigAccess, BothWaysAgreeAtEveryWidthAndAlignment)
 {
     for (u32 reg = 0; reg < 256; reg += 4) {
         out(0xcf8, 4, 0x8000'0000 | 3 << 11 | 1 << 8 | reg);
@@ -171,7 +171,7 @@ TEST_F(ConfigAccess, both_ways_agree_at_every_width_and_alignment)
     }
 }
 
-TEST_F(ConfigAccess, address_register_takes_dwords_only)
+TEST_F(ConfigAccess, AddressRegisterTakesDwordsOnly)
 {
     out(0xcf8, 4, 0xffff'ffff);
     EXPECT_EQ(in(0xcf8, 4), 0x80ff'fffcU);
@@ -184,7 +184,7 @@ TEST_F(ConfigAccess, address_register_takes_dwords_only)
     EXPECT_EQ(in(0xcf9, 1), 0x06U);
 }
 
-TEST_F(ConfigAccess, writes_reach_the_function)
+TEST_F(ConfigAccess, WritesReachTheFunction)
 {
     out(0xcf8, 4, 0x8000'0000 | 3 << 11 | 1 << 8 | 0x3c);
     out(0xcfc, 1, 0x0b);
@@ -202,7 +202,7 @@ TEST_F(ConfigAccess, writes_reach_the_function)
     EXPECT_EQ(value, 0xffffffffU);
 }
 
-TEST_F(ConfigAccess, address_is_saved)
+TEST_F(ConfigAccess, AddressIsSaved)
 {
     out(0xcf8, 4, 0x8000'1804);
     Encoder encoder;
@@ -214,7 +214,7 @@ TEST_F(ConfigAccess, address_is_saved)
     EXPECT_EQ(in(0xcf8, 4), 0x8000'1804U);
 }
 
-TEST(HostBridge, is_a_root_port)
+TEST(HostBridge, IsARootPort)
 {
     Board board;
     auto generic = HostBridge::create(board.pci.wires(), { 0, 0, 0 }, HostBridge::Model::generic, {}).release_value();
@@ -232,7 +232,7 @@ TEST(HostBridge, is_a_root_port)
     EXPECT_FALSE(HostBridge::create(board.pci.wires(), { 0, 2, 0 }, HostBridge::Model::amd, DeviceOptions::parse("pcireg.vendor=zz")).ok());
 }
 
-TEST(DeviceOptions, lists)
+TEST(DeviceOptions, Lists)
 {
     auto const disk = DeviceOptions::parse("/tmp/a=b.img,ro,ser=x=y,sectorsize=512/4096", "path");
     EXPECT_EQ(disk.text("path"), "/tmp/a=b.img");

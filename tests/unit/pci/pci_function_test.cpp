@@ -36,7 +36,7 @@ struct PciFunctionTest : testing::Test {
     }
 };
 
-TEST_F(PciFunctionTest, identity)
+TEST_F(PciFunctionTest, Identity)
 {
     EXPECT_EQ(function.config_read(0, 4), 0x000110ddU);
     EXPECT_EQ(function.config_read(8, 4), 0xff000003U);
@@ -45,7 +45,7 @@ TEST_F(PciFunctionTest, identity)
     EXPECT_EQ(function.config_read(0x3d, 1), 1U);
 }
 
-TEST_F(PciFunctionTest, bars_tell_their_sizes)
+TEST_F(PciFunctionTest, BarsTellTheirSizes)
 {
     function.config_write(4, 2, 0);
     struct {
@@ -62,7 +62,7 @@ TEST_F(PciFunctionTest, bars_tell_their_sizes)
     }
 }
 
-TEST_F(PciFunctionTest, assigned_bars_answer)
+TEST_F(PciFunctionTest, AssignedBarsAnswer)
 {
     EXPECT_EQ(function.bar_address(0), 0x2000U);
     EXPECT_EQ(port_read(0x2004), 0x00004U);
@@ -75,7 +75,7 @@ TEST_F(PciFunctionTest, assigned_bars_answer)
     EXPECT_THAT(function.writes, ElementsAre(TestFunction::Access { 1, 2, 2, 0x1234 }));
 }
 
-TEST_F(PciFunctionTest, command_register_takes_bars_on_and_off)
+TEST_F(PciFunctionTest, CommandRegisterTakesBarsOnAndOff)
 {
     u64 const bar1 = function.bar_address(1);
     function.config_write(4, 2, 1);
@@ -86,7 +86,7 @@ TEST_F(PciFunctionTest, command_register_takes_bars_on_and_off)
     EXPECT_EQ(port_read(0x2000), 0xffffffffU);
 }
 
-TEST_F(PciFunctionTest, bars_move_also_byte_by_byte)
+TEST_F(PciFunctionTest, BarsMoveAlsoByteByByte)
 {
     u64 const old = function.bar_address(1);
     u64 const moved = 0xc123'4000;
@@ -100,7 +100,7 @@ TEST_F(PciFunctionTest, bars_move_also_byte_by_byte)
     EXPECT_EQ(memory_read(0x9'0000'0010), 0x20010U);
 }
 
-TEST_F(PciFunctionTest, impossible_places_are_not_mapped)
+TEST_F(PciFunctionTest, ImpossiblePlacesAreNotMapped)
 {
     for (u32 const place : { 0xffffffffU, 0U }) {
         function.config_write(0x1c, 4, place);
@@ -113,7 +113,7 @@ TEST_F(PciFunctionTest, impossible_places_are_not_mapped)
     EXPECT_TRUE(function.bar_is_mapped(0));
 }
 
-TEST_F(PciFunctionTest, the_later_of_two_overlapping_bars_waits)
+TEST_F(PciFunctionTest, TheLaterOfTwoOverlappingBarsWaits)
 {
     u64 const bar1 = function.bar_address(1);
     u64 const bar4 = function.bar_address(4);
@@ -126,7 +126,7 @@ TEST_F(PciFunctionTest, the_later_of_two_overlapping_bars_waits)
     EXPECT_EQ(memory_read(bar4), 0x10000U);
 }
 
-TEST_F(PciFunctionTest, intx_and_its_disable_bit)
+TEST_F(PciFunctionTest, IntxAndItsDisableBit)
 {
     function.set_intx(true);
     EXPECT_EQ(board.lines.assertions[16], 1);
@@ -143,7 +143,7 @@ TEST_F(PciFunctionTest, intx_and_its_disable_bit)
     EXPECT_FALSE(function.config_read(6, 2) & 8);
 }
 
-TEST_F(PciFunctionTest, msi_messages)
+TEST_F(PciFunctionTest, MsiMessages)
 {
     u16 const at = find_capability(function, 5);
     ASSERT_NE(at, 0);
@@ -167,7 +167,7 @@ TEST_F(PciFunctionTest, msi_messages)
     EXPECT_EQ(board.lines.assertions[16], 1);
 }
 
-TEST_F(PciFunctionTest, msix_masks_and_pending_bits)
+TEST_F(PciFunctionTest, MsixMasksAndPendingBits)
 {
     u16 const at = find_capability(function, 0x11);
     ASSERT_NE(at, 0);
@@ -203,7 +203,7 @@ TEST_F(PciFunctionTest, msix_masks_and_pending_bits)
     EXPECT_EQ(memory_read(table + 48, 8), 0U);
 }
 
-TEST_F(PciFunctionTest, reset_returns_to_the_assigned_state)
+TEST_F(PciFunctionTest, ResetReturnsToTheAssignedState)
 {
     u64 const bar1 = function.bar_address(1);
     function.config_write(0x14, 4, 0xd000'0000);
@@ -216,7 +216,7 @@ TEST_F(PciFunctionTest, reset_returns_to_the_assigned_state)
     EXPECT_EQ(board.lines.assertions[16], 0);
 }
 
-TEST_F(PciFunctionTest, saved_state_comes_back)
+TEST_F(PciFunctionTest, SavedStateComesBack)
 {
     u16 const msix = find_capability(function, 0x11);
     function.config_write(0x14, 4, 0xd000'0000);

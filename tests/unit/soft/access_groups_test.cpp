@@ -1,7 +1,7 @@
 // Accesses of hot loops that share a check: what leads to the host's memory must be their own page's, whatever stands between them.
 #include "scattered_pages.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -86,4 +86,4 @@ TEST_F(AccessGroups, AreAsManyAsABlockHasRoomFor)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -5,7 +5,7 @@
 
 #include "engine/soft/vendor.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 
 class Breakpoints : public ::testing::Test {
 protected:
@@ -61,7 +61,7 @@ protected:
     CpuState start, end;
 };
 
-TEST_F(Breakpoints, an_instruction_is_reported_before_it_runs)
+TEST_F(Breakpoints, AnInstructionIsReportedBeforeItRuns)
 {
     start.dr[0] = GuestMachine::code + 1;
     start.dr7 = 0x402;
@@ -72,7 +72,7 @@ TEST_F(Breakpoints, an_instruction_is_reported_before_it_runs)
     EXPECT_EQ(end.gpr[x86::rbx], start.gpr[x86::rbx] + 1);
 }
 
-TEST_F(Breakpoints, a_write_is_reported_behind_its_instruction)
+TEST_F(Breakpoints, AWriteIsReportedBehindItsInstruction)
 {
     watch(watched, 1, 3);
     start.gpr[14] = watched + 2;
@@ -83,7 +83,7 @@ TEST_F(Breakpoints, a_write_is_reported_behind_its_instruction)
     EXPECT_EQ(list[0].dr6, quiet | 1 << 14 | 2);
 }
 
-TEST_F(Breakpoints, a_read_is_reported_too)
+TEST_F(Breakpoints, AReadIsReportedToo)
 {
     watch(watched, 3, 0);
     auto const list = run({ 0x41, 0x8b, 0x46, 0xfd, 0x41, 0x8b, 0x46, 0xfc, 0x41, 0xff, 0x36, 0x58 }); // of its byte, of none, PUSH [R14], POP
@@ -92,7 +92,7 @@ TEST_F(Breakpoints, a_read_is_reported_too)
     EXPECT_EQ(list[1].rip, 11u);
 }
 
-TEST_F(Breakpoints, a_repeated_store_stops_at_its_element)
+TEST_F(Breakpoints, ARepeatedStoreStopsAtItsElement)
 {
     watch(watched + 3, 1, 0);
     start.gpr[x86::rcx] = 8;
@@ -105,7 +105,7 @@ TEST_F(Breakpoints, a_repeated_store_stops_at_its_element)
     EXPECT_EQ(machine.get<u64>(watched), 0u);
 }
 
-TEST_F(Breakpoints, loading_ss_holds_them_back_for_an_instruction)
+TEST_F(Breakpoints, LoadingSsHoldsThemBackForAnInstruction)
 {
     watch(watched, 3, 0);
     machine.put<u16>(watched, 0x10);
@@ -119,7 +119,7 @@ TEST_F(Breakpoints, loading_ss_holds_them_back_for_an_instruction)
     EXPECT_EQ(with_int1[0].dr6, quiet | 2);
 }
 
-TEST_F(Breakpoints, loading_ss_hides_instructions_on_intel)
+TEST_F(Breakpoints, LoadingSsHidesInstructionsOnIntel)
 {
     start.dr[0] = GuestMachine::code + 3;
     start.dr7 = 0x402;
@@ -127,7 +127,7 @@ TEST_F(Breakpoints, loading_ss_hides_instructions_on_intel)
     EXPECT_EQ(run({ 0x41, 0x8e, 0x16, 0x90, 0x90 }).size(), cpu_vendor() == Vendor::amd ? 1u : 0u);
 }
 
-TEST_F(Breakpoints, a_single_step_is_not_held_back_by_sti)
+TEST_F(Breakpoints, ASingleStepIsNotHeldBackBySti)
 {
     start.rflags |= trap_flag;
     auto const list = run({ 0xfb, 0x90, 0xfa });
@@ -136,7 +136,7 @@ TEST_F(Breakpoints, a_single_step_is_not_held_back_by_sti)
     EXPECT_EQ(list[0].dr6, quiet | 1 << 14);
 }
 
-TEST_F(Breakpoints, a_single_step_ends_a_halt)
+TEST_F(Breakpoints, ASingleStepEndsAHalt)
 {
     start.rflags |= trap_flag;
     auto const list = run({ 0xf4, 0x90 });
@@ -145,7 +145,7 @@ TEST_F(Breakpoints, a_single_step_ends_a_halt)
     EXPECT_EQ(end.rip, GuestMachine::code + 3);
 }
 
-TEST_F(Breakpoints, interrupts_come_between_sti_with_its_successor_and_cli)
+TEST_F(Breakpoints, InterruptsComeBetweenStiWithItsSuccessorAndCli)
 {
     machine.interrupts.vector = 0x40;
     auto const list = run({ 0xfb, 0x90, 0xfa, 0x90 });
@@ -154,7 +154,7 @@ TEST_F(Breakpoints, interrupts_come_between_sti_with_its_successor_and_cli)
 }
 
 // A loop walks over four pages, in one of which a datum is watched, often enough to be found hot.
-TEST_F(Breakpoints, code_runs_freely_around_a_watched_datum)
+TEST_F(Breakpoints, CodeRunsFreelyAroundAWatchedDatum)
 {
     constexpr u64 rounds = 3000;
     watch(GuestMachine::data + 0x2804, 1, 3);
@@ -180,7 +180,7 @@ TEST_F(Breakpoints, code_runs_freely_around_a_watched_datum)
 }
 
 // Flags that the block needs behind the access, and a call that pushes onto what is watched.
-TEST_F(Breakpoints, an_access_in_the_middle_of_a_block_is_reported_there)
+TEST_F(Breakpoints, AnAccessInTheMiddleOfABlockIsReportedThere)
 {
     watch(watched, 1, 2);
     // STC; MOV [R14], RBX; SETC AL; MOVZX R8, AL; LEA RSP, [R14+8]; CALL +0; ADD RSP, 300H
@@ -192,7 +192,7 @@ TEST_F(Breakpoints, an_access_in_the_middle_of_a_block_is_reported_there)
 }
 
 // A function in another page, called in a loop that is linked to it before and after.
-TEST_F(Breakpoints, an_instruction_in_another_page_is_reported_each_time)
+TEST_F(Breakpoints, AnInstructionInAnotherPageIsReportedEachTime)
 {
     constexpr u64 function = GuestMachine::code + 0x3000;
     machine.load(function, { 0xff, 0xc3, 0xff, 0xc3, 0xc3 }); // INC EBX; INC EBX; RET
@@ -217,7 +217,7 @@ TEST_F(Breakpoints, an_instruction_in_another_page_is_reported_each_time)
 }
 
 // The loop's own page is another: it is not stepped.
-TEST_F(Breakpoints, code_runs_freely_around_a_watched_instruction)
+TEST_F(Breakpoints, CodeRunsFreelyAroundAWatchedInstruction)
 {
     start.dr[0] = GuestMachine::code + 0x3000;
     start.dr7 = 0x402;
@@ -227,7 +227,7 @@ TEST_F(Breakpoints, code_runs_freely_around_a_watched_instruction)
 }
 
 // An instruction that ends in the page of the breakpoint, and one that begins it.
-TEST_F(Breakpoints, across_the_page_of_an_instruction)
+TEST_F(Breakpoints, AcrossThePageOfAnInstruction)
 {
     start.rip = GuestMachine::code + 0xffd;
     start.dr[0] = GuestMachine::code + 0x1002;
@@ -237,7 +237,7 @@ TEST_F(Breakpoints, across_the_page_of_an_instruction)
     EXPECT_EQ(list[0].rip, 0x1002u);
 }
 
-TEST_F(Breakpoints, a_copy_around_a_watched_datum)
+TEST_F(Breakpoints, ACopyAroundAWatchedDatum)
 {
     watch(GuestMachine::data + 0x5800, 1, 0);
     start.gpr[x86::rsi] = GuestMachine::data;
@@ -251,4 +251,4 @@ TEST_F(Breakpoints, a_copy_around_a_watched_datum)
     EXPECT_LT(stepped(), 10u);
 }
 
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

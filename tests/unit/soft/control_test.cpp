@@ -24,7 +24,7 @@ protected:
     }
 };
 
-TEST_F(ControlRegisters, cr0_combinations)
+TEST_F(ControlRegisters, Cr0Combinations)
 {
     u64 const good = cpu.cr0;
     expect_gp(write(0, good & ~cr0::pe));          // paging without protection
@@ -39,7 +39,7 @@ TEST_F(ControlRegisters, cr0_combinations)
     EXPECT_EQ(cpu.cr0, good);
 }
 
-TEST_F(ControlRegisters, long_mode_comes_with_paging)
+TEST_F(ControlRegisters, LongModeComesWithPaging)
 {
     start_protected();
     cpu.efer = efer::lme;
@@ -55,7 +55,7 @@ TEST_F(ControlRegisters, long_mode_comes_with_paging)
     EXPECT_EQ(cpu.efer, efer::lme);
 }
 
-TEST_F(ControlRegisters, pae_pointers_are_checked)
+TEST_F(ControlRegisters, PaePointersAreChecked)
 {
     start_protected();
     cpu.cr4 |= cr4::pae;
@@ -71,7 +71,7 @@ TEST_F(ControlRegisters, pae_pointers_are_checked)
     EXPECT_EQ(cpu.pdpte[0], (page_tables + 0x2000) | 1);
 }
 
-TEST_F(ControlRegisters, cr4_and_pcid)
+TEST_F(ControlRegisters, Cr4AndPcid)
 {
     expect_gp(write(4, cpu.cr4 | cr4::la57));
     expect_gp(write(4, cpu.cr4 | cr4::vmxe));
@@ -88,7 +88,7 @@ TEST_F(ControlRegisters, cr4_and_pcid)
     expect_gp(write(4, cpu.cr4 & ~cr4::pae));
 }
 
-TEST_F(ControlRegisters, registers_that_exist)
+TEST_F(ControlRegisters, RegistersThatExist)
 {
     expect_fault(write(1, 0), vector::invalid_opcode);
     expect_fault(read(7), vector::invalid_opcode);
@@ -102,7 +102,7 @@ TEST_F(ControlRegisters, registers_that_exist)
     expect_gp(write(3, 0));
 }
 
-TEST_F(ControlRegisters, machine_status_word)
+TEST_F(ControlRegisters, MachineStatusWord)
 {
     cpu.gpr[rax] = 0xffff'ffff'ffff'0000;
     EXPECT_EQ(execute({ 0x0f, 0x01, 0xf0 }), Outcome::jump); // LMSW AX: PE stays
@@ -118,7 +118,7 @@ TEST_F(ControlRegisters, machine_status_word)
     expect_gp(execute({ 0x0f, 0x01, 0xe3 }));
 }
 
-TEST_F(ControlRegisters, tables)
+TEST_F(ControlRegisters, Tables)
 {
     cpu.gpr[rax] = data;
     put<u16>(data, 0x1ff);
@@ -139,7 +139,7 @@ TEST_F(ControlRegisters, tables)
     EXPECT_EQ(cpu.idtr.base, 0x345678u);
 }
 
-TEST_F(ControlRegisters, debug_registers)
+TEST_F(ControlRegisters, DebugRegisters)
 {
     EXPECT_EQ(write_debug(0, 0xffff812345678000), Outcome::jump);
     EXPECT_EQ(cpu.dr[0], 0xffff812345678000);
@@ -157,7 +157,7 @@ TEST_F(ControlRegisters, debug_registers)
     expect_gp(write_debug(0, 0));
 }
 
-TEST_F(ControlRegisters, xcr0)
+TEST_F(ControlRegisters, Xcr0)
 {
     auto const write_xcr0 = [this](u64 value) {
         set_pair(value);
@@ -180,7 +180,7 @@ TEST_F(ControlRegisters, xcr0)
     expect_fault(write_xcr0(3), vector::invalid_opcode);
 }
 
-TEST_F(ControlRegisters, invpcid)
+TEST_F(ControlRegisters, Invpcid)
 {
     cpu.gpr[rax] = data;
     put<u64>(data, 0);
@@ -203,7 +203,7 @@ TEST_F(ControlRegisters, invpcid)
         expect_gp(invalidate(type)); // reserved bits, whatever the type
 }
 
-TEST_F(ControlRegisters, a_translation_is_gone_after_invlpg)
+TEST_F(ControlRegisters, ATranslationIsGoneAfterInvlpg)
 {
     cpu.gpr[rax] = data;
     u64 value = 0;
@@ -216,7 +216,7 @@ TEST_F(ControlRegisters, a_translation_is_gone_after_invlpg)
 }
 
 // 64-bit code has no use for the base that 32-bit code has left in DS; FS and GS count.
-TEST_F(ControlRegisters, invlpg_leaves_out_the_base_that_64_bit_code_does_not_have)
+TEST_F(ControlRegisters, InvlpgLeavesOutTheBaseThat64BitCodeDoesNotHave)
 {
     u64 value = 0;
     auto const move_page = [&](u64 to) {
@@ -238,7 +238,7 @@ TEST_F(ControlRegisters, invlpg_leaves_out_the_base_that_64_bit_code_does_not_ha
     EXPECT_EQ(value, 0x2000u);
 }
 
-TEST_F(ControlRegisters, halt_and_its_like)
+TEST_F(ControlRegisters, HaltAndItsLike)
 {
     EXPECT_EQ(execute({ 0xf4 }), Outcome::halt);
     EXPECT_EQ(cpu.rip, code + 1);

@@ -22,7 +22,7 @@ protected:
     static bool has(u32 value, unsigned number) { return value >> number & 1; }
 };
 
-TEST_F(CpuidTable, identity_is_the_hosts)
+TEST_F(CpuidTable, IdentityIsTheHosts)
 {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
     __cpuid(0, eax, ebx, ecx, edx);
@@ -37,7 +37,7 @@ TEST_F(CpuidTable, identity_is_the_hosts)
     EXPECT_EQ(ask(0x80000002).eax, eax);
 }
 
-TEST_F(CpuidTable, offers_what_makes_guests_cheap)
+TEST_F(CpuidTable, OffersWhatMakesGuestsCheap)
 {
     auto const one = ask(1);
     for (unsigned const number : { 17u /* PCID */, 21u /* x2APIC */, 24u /* TSC deadline */, 31u /* hypervisor */ })
@@ -57,7 +57,7 @@ TEST_F(CpuidTable, offers_what_makes_guests_cheap)
         EXPECT_TRUE(has(ask(0x80000001).edx, number)) << number;
 }
 
-TEST_F(CpuidTable, hides_what_the_engine_lacks)
+TEST_F(CpuidTable, HidesWhatTheEngineLacks)
 {
     auto const one = ask(1);
     for (unsigned const number : { 2u /* DTES64 */, 3u /* MONITOR */, 5u /* VMX */, 6u /* SMX */, 15u /* PDCM */ })
@@ -76,7 +76,7 @@ TEST_F(CpuidTable, hides_what_the_engine_lacks)
     }
 }
 
-TEST_F(CpuidTable, features_follow_the_host)
+TEST_F(CpuidTable, FeaturesFollowTheHost)
 {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
     __cpuid_count(7, 0, eax, ebx, ecx, edx);
@@ -89,7 +89,7 @@ TEST_F(CpuidTable, features_follow_the_host)
 }
 
 // Whatever the host has: a feature may be offered when the opcode table has its instructions.
-TEST_F(CpuidTable, offers_only_instructions_that_exist)
+TEST_F(CpuidTable, OffersOnlyInstructionsThatExist)
 {
     using F = x86::Feature;
     std::bitset<static_cast<unsigned>(F::count)> known;
@@ -101,7 +101,7 @@ TEST_F(CpuidTable, offers_only_instructions_that_exist)
         EXPECT_TRUE(known.test(static_cast<unsigned>(row.feature))) << std::hex << row.leaf << " bit " << std::dec << unsigned { row.bit };
 }
 
-TEST_F(CpuidTable, osxsave_follows_cr4)
+TEST_F(CpuidTable, OsxsaveFollowsCr4)
 {
     cpu.cr4 &= ~x86::cr4::osxsave;
     EXPECT_FALSE(has(ask(1).ecx, 27));
@@ -109,7 +109,7 @@ TEST_F(CpuidTable, osxsave_follows_cr4)
     EXPECT_TRUE(has(ask(1).ecx, 27));
 }
 
-TEST_F(CpuidTable, ospke_follows_cr4)
+TEST_F(CpuidTable, OspkeFollowsCr4)
 {
     EXPECT_FALSE(has(ask(7).ecx, 4));
     cpu.cr4 |= x86::cr4::pke;
@@ -117,14 +117,14 @@ TEST_F(CpuidTable, ospke_follows_cr4)
     EXPECT_EQ(ask(7, 1).ecx, 0u);
 }
 
-TEST_F(CpuidTable, the_apic_is_shown_while_it_is_on)
+TEST_F(CpuidTable, TheApicIsShownWhileItIsOn)
 {
     EXPECT_TRUE(has(ask(1).edx, 9));
     cpu.apic_enabled = false;
     EXPECT_FALSE(has(ask(1).edx, 9));
 }
 
-TEST_F(CpuidTable, extended_state_sizes)
+TEST_F(CpuidTable, ExtendedStateSizes)
 {
     u32 eax = 0, ebx = 0, ecx = 0, edx = 0;
     __cpuid_count(0xd, 0, eax, ebx, ecx, edx);
@@ -148,7 +148,7 @@ TEST_F(CpuidTable, extended_state_sizes)
     EXPECT_EQ(ask(0xd, 1).ecx, 0u); // no supervisor states
 }
 
-TEST_F(CpuidTable, frequency_survives_32_bit_arithmetic)
+TEST_F(CpuidTable, FrequencySurvives32BitArithmetic)
 {
     auto const leaf = ask(0x15);
     ASSERT_NE(leaf.eax, 0u);
@@ -161,7 +161,7 @@ TEST_F(CpuidTable, frequency_survives_32_bit_arithmetic)
     EXPECT_NEAR(ask(0x16).eax, wanted / 1000, 1);
 }
 
-TEST_F(CpuidTable, ratio)
+TEST_F(CpuidTable, Ratio)
 {
     auto const third = nearest_ratio(1'000'000, 3'000'000, 100);
     EXPECT_EQ(third.p, 1u);
@@ -171,7 +171,7 @@ TEST_F(CpuidTable, ratio)
     EXPECT_EQ(pi.q, 113u);
 }
 
-TEST_F(CpuidTable, signature)
+TEST_F(CpuidTable, Signature)
 {
     auto const leaf = ask(0x40000000);
     EXPECT_EQ(leaf.eax, 0x40000010u);
@@ -180,7 +180,7 @@ TEST_F(CpuidTable, signature)
     EXPECT_EQ(leaf.edx, 0x20657679u); // "yve "
 }
 
-TEST_F(CpuidTable, topology_of_sockets_cores_and_threads)
+TEST_F(CpuidTable, TopologyOfSocketsCoresAndThreads)
 {
     cpu.wires.id = 5;
     cpu.wires.policy = { .vcpu_count = 8, .sockets = 2, .cores = 2, .threads = 2 };

@@ -42,7 +42,7 @@ protected:
     }
 };
 
-TEST_F(Exceptions, real_mode_pushes_16_bit_values_and_no_error_code)
+TEST_F(Exceptions, RealModePushes16BitValuesAndNoErrorCode)
 {
     put<u32>(13 * 4, 0xf0001234);
     cpu.rflags = rflags::fixed | rflags::interrupt | rflags::tf | rflags::cf;
@@ -56,7 +56,7 @@ TEST_F(Exceptions, real_mode_pushes_16_bit_values_and_no_error_code)
     EXPECT_EQ(cpu.rflags, rflags::fixed | rflags::cf);
 }
 
-TEST_F(Exceptions, real_mode_stack_wraps)
+TEST_F(Exceptions, RealModeStackWraps)
 {
     put<u32>(0x21 * 4, 0x12340010);
     cpu.gpr[x86::rsp] = 2;
@@ -66,14 +66,14 @@ TEST_F(Exceptions, real_mode_stack_wraps)
     EXPECT_EQ(get<u16>(0), rflags::fixed);
 }
 
-TEST_F(Exceptions, real_mode_without_a_table_shuts_down)
+TEST_F(Exceptions, RealModeWithoutATableShutsDown)
 {
     cpu.idtr.limit = 3;
     EXPECT_EQ(deliver({ .vector = 6 }), Outcome::leave);
     EXPECT_EQ(cpu.exit_reason, RunExit::triple_fault);
 }
 
-TEST_F(Exceptions, same_level_gate_pushes_three_values_and_an_error_code)
+TEST_F(Exceptions, SameLevelGatePushesThreeValuesAndAnErrorCode)
 {
     start_protected(0);
     set_gate(13, make_gate(select::code0, 0x12345678, rights::trap32));
@@ -85,7 +85,7 @@ TEST_F(Exceptions, same_level_gate_pushes_three_values_and_an_error_code)
     EXPECT_EQ(cpu.rflags, rflags::fixed | rflags::interrupt); // trap gate
 }
 
-TEST_F(Exceptions, inner_level_gate_switches_stacks)
+TEST_F(Exceptions, InnerLevelGateSwitchesStacks)
 {
     start_protected(3);
     set_gate(0x80, make_gate(select::code0, map::code + 0x100, rights::interrupt32 | rights::user));
@@ -100,7 +100,7 @@ TEST_F(Exceptions, inner_level_gate_switches_stacks)
     EXPECT_EQ(segment(Segment::ds).selector, select::data3);
 }
 
-TEST_F(Exceptions, gate_16_pushes_words_and_cuts_the_entry_point)
+TEST_F(Exceptions, Gate16PushesWordsAndCutsTheEntryPoint)
 {
     start_protected(3);
     set_gate(0x30, make_gate(select::code0, 0xabcd1234, rights::interrupt16 | rights::user));
@@ -111,7 +111,7 @@ TEST_F(Exceptions, gate_16_pushes_words_and_cuts_the_entry_point)
     EXPECT_EQ(get<u16>(map::stack0 - 2), select::data3);
 }
 
-TEST_F(Exceptions, conforming_handler_stays_at_the_level)
+TEST_F(Exceptions, ConformingHandlerStaysAtTheLevel)
 {
     start_protected(3);
     set_gate(0x31, make_gate(select::conforming, map::code, rights::interrupt32 | rights::user));
@@ -121,7 +121,7 @@ TEST_F(Exceptions, conforming_handler_stays_at_the_level)
     EXPECT_EQ(cpu.gpr[x86::rsp], map::stack3 - 12);
 }
 
-TEST_F(Exceptions, software_interrupts_check_the_gate_privilege)
+TEST_F(Exceptions, SoftwareInterruptsCheckTheGatePrivilege)
 {
     start_protected(3);
     set_gate(0x80, make_gate(select::code0, map::code, rights::interrupt32));
@@ -132,7 +132,7 @@ TEST_F(Exceptions, software_interrupts_check_the_gate_privilege)
     EXPECT_EQ(execute_interrupt1(cpu, instruction(4)), Outcome::jump);
 }
 
-TEST_F(Exceptions, into_looks_at_the_overflow_flag)
+TEST_F(Exceptions, IntoLooksAtTheOverflowFlag)
 {
     start_protected(0);
     set_gate(4, make_gate(select::code0, map::code + 8, rights::trap32));
@@ -142,7 +142,7 @@ TEST_F(Exceptions, into_looks_at_the_overflow_flag)
     EXPECT_EQ(cpu.rip, map::code + 8);
 }
 
-TEST_F(Exceptions, gate_errors_carry_index_idt_and_ext)
+TEST_F(Exceptions, GateErrorsCarryIndexIdtAndExt)
 {
     start_protected(0);
     set_gate(0x40, make_gate(select::code0, 0, 0x0e)); // absent
@@ -161,7 +161,7 @@ TEST_F(Exceptions, gate_errors_carry_index_idt_and_ext)
     expect_fault(deliver_event(cpu, external), vector::general_protection, 0x40 * 8 + 3);
 }
 
-TEST_F(Exceptions, bad_inner_stacks_raise_invalid_tss)
+TEST_F(Exceptions, BadInnerStacksRaiseInvalidTss)
 {
     start_protected(3);
     set_gate(0x80, make_gate(select::code0, map::code, rights::interrupt32 | rights::user));
@@ -178,7 +178,7 @@ TEST_F(Exceptions, bad_inner_stacks_raise_invalid_tss)
     EXPECT_EQ(cpu.gpr[x86::rsp], map::stack3);
 }
 
-TEST_F(Exceptions, inner_stack_too_small_names_it)
+TEST_F(Exceptions, InnerStackTooSmallNamesIt)
 {
     start_protected(3);
     set_gate(0x80, make_gate(select::code0, map::code, rights::interrupt32 | rights::user));
@@ -188,7 +188,7 @@ TEST_F(Exceptions, inner_stack_too_small_names_it)
     expect_fault(execute_interrupt(cpu, software_interrupt(0x80)), vector::stack_fault, select::spare);
 }
 
-TEST_F(Exceptions, page_fault_sets_cr2_and_general_detect_clears)
+TEST_F(Exceptions, PageFaultSetsCr2AndGeneralDetectClears)
 {
     start_protected(0);
     set_gate(14, make_gate(select::code0, map::code, rights::interrupt32));
@@ -203,7 +203,7 @@ TEST_F(Exceptions, page_fault_sets_cr2_and_general_detect_clears)
     EXPECT_EQ(get<u32>(cpu.gpr[x86::rsp] + 8) & rflags::rf, 0u);
 }
 
-TEST_F(Exceptions, contributory_pair_makes_a_double_fault)
+TEST_F(Exceptions, ContributoryPairMakesADoubleFault)
 {
     start_protected(0);
     set_gate(13, make_gate(select::absent, map::code, rights::interrupt32));
@@ -213,7 +213,7 @@ TEST_F(Exceptions, contributory_pair_makes_a_double_fault)
     expect_frame32({ 0, map::code, select::code0 });
 }
 
-TEST_F(Exceptions, benign_then_contributory_is_delivered_alone)
+TEST_F(Exceptions, BenignThenContributoryIsDeliveredAlone)
 {
     start_protected(0);
     set_gate(6, make_gate(0x1000, map::code, rights::interrupt32));
@@ -223,7 +223,7 @@ TEST_F(Exceptions, benign_then_contributory_is_delivered_alone)
     expect_frame32({ 0x1000 | 1, map::code, select::code0 });
 }
 
-TEST_F(Exceptions, lost_interrupt_of_a_contributory_vector_is_benign)
+TEST_F(Exceptions, LostInterruptOfAContributoryVectorIsBenign)
 {
     start_protected(0);
     set_gate(13, make_gate(select::code0, map::code + 0x40, rights::interrupt32));
@@ -232,14 +232,14 @@ TEST_F(Exceptions, lost_interrupt_of_a_contributory_vector_is_benign)
     expect_frame32({ 12 * 8 + 3, map::code, select::code0 });
 }
 
-TEST_F(Exceptions, fault_during_double_fault_shuts_down)
+TEST_F(Exceptions, FaultDuringDoubleFaultShutsDown)
 {
     start_protected(0);
     EXPECT_EQ(deliver({ .vector = 13, .has_error_code = true }), Outcome::leave);
     EXPECT_EQ(cpu.exit_reason, RunExit::triple_fault);
 }
 
-TEST_F(Exceptions, nmi_blocks_further_ones)
+TEST_F(Exceptions, NmiBlocksFurtherOnes)
 {
     start_protected(0);
     set_gate(2, make_gate(select::code0, map::code, rights::interrupt32));
@@ -247,7 +247,7 @@ TEST_F(Exceptions, nmi_blocks_further_ones)
     EXPECT_TRUE(cpu.nmi_blocked);
 }
 
-TEST_F(Exceptions, virtual_8086_program_is_left_with_nine_values)
+TEST_F(Exceptions, Virtual8086ProgramIsLeftWithNineValues)
 {
     start_virtual_8086(3);
     set_gate(13, make_gate(select::code0, map::code, rights::interrupt32));
@@ -260,7 +260,7 @@ TEST_F(Exceptions, virtual_8086_program_is_left_with_nine_values)
     EXPECT_TRUE(segment(Segment::gs).access & x86::access::unusable);
 }
 
-TEST_F(Exceptions, virtual_8086_software_interrupts_need_iopl_3)
+TEST_F(Exceptions, Virtual8086SoftwareInterruptsNeedIopl3)
 {
     start_virtual_8086(0);
     set_gate(0x21, make_gate(select::code0, map::code, rights::interrupt32 | rights::user));
@@ -269,7 +269,7 @@ TEST_F(Exceptions, virtual_8086_software_interrupts_need_iopl_3)
     EXPECT_EQ(execute_interrupt3(cpu, instruction(2)), Outcome::jump); // INT3 does not look at it
 }
 
-TEST_F(Exceptions, virtual_8086_handler_must_be_ring_0_code)
+TEST_F(Exceptions, Virtual8086HandlerMustBeRing0Code)
 {
     start_virtual_8086(3);
     set_gate(0x21, make_gate(select::conforming, map::code, rights::interrupt32 | rights::user));
@@ -278,7 +278,7 @@ TEST_F(Exceptions, virtual_8086_handler_must_be_ring_0_code)
     expect_fault(execute_interrupt(cpu, software_interrupt(0x21)), vector::general_protection, select::code1 & ~3u);
 }
 
-TEST_F(Exceptions, redirection_map_sends_interrupts_to_the_program)
+TEST_F(Exceptions, RedirectionMapSendsInterruptsToTheProgram)
 {
     start_virtual_8086(0);
     cpu.cr4 = x86::cr4::vme;
@@ -296,7 +296,7 @@ TEST_F(Exceptions, redirection_map_sends_interrupts_to_the_program)
     expect_fault(execute_interrupt(cpu, software_interrupt(0x21)), vector::general_protection, 0);
 }
 
-TEST_F(Exceptions, long_mode_same_level_aligns_the_stack)
+TEST_F(Exceptions, LongModeSameLevelAlignsTheStack)
 {
     start_long(0);
     set_gate64(14, 0xffffffff81000000, rights::interrupt32);
@@ -310,7 +310,7 @@ TEST_F(Exceptions, long_mode_same_level_aligns_the_stack)
     EXPECT_EQ(cpu.rflags, rflags::fixed);
 }
 
-TEST_F(Exceptions, long_mode_from_user_takes_rsp0_and_a_null_ss)
+TEST_F(Exceptions, LongModeFromUserTakesRsp0AndANullSs)
 {
     start_long(3);
     set_gate64(0x20, map::code, rights::interrupt32);
@@ -322,7 +322,7 @@ TEST_F(Exceptions, long_mode_from_user_takes_rsp0_and_a_null_ss)
     EXPECT_EQ(segment(Segment::cs).selector, select::code64);
 }
 
-TEST_F(Exceptions, long_mode_interrupt_stack_is_taken_at_every_level)
+TEST_F(Exceptions, LongModeInterruptStackIsTakenAtEveryLevel)
 {
     start_long(0);
     set_gate64(8, map::code, rights::interrupt32, 1);
@@ -330,7 +330,7 @@ TEST_F(Exceptions, long_mode_interrupt_stack_is_taken_at_every_level)
     EXPECT_EQ(cpu.gpr[x86::rsp], map::interrupt_stack - 48);
 }
 
-TEST_F(Exceptions, long_mode_refuses_32_bit_handlers_and_noncanonical_ones)
+TEST_F(Exceptions, LongModeRefuses32BitHandlersAndNoncanonicalOnes)
 {
     start_long(0);
     put(map::idt + 0x30 * 16u, make_gate(select::code0, 0, rights::interrupt32));
@@ -345,7 +345,7 @@ TEST_F(Exceptions, long_mode_refuses_32_bit_handlers_and_noncanonical_ones)
     expect_fault(execute_interrupt(cpu, software_interrupt(0x33)), vector::stack_fault, 0);
 }
 
-TEST_F(Exceptions, unmapped_kernel_stack_makes_a_double_fault)
+TEST_F(Exceptions, UnmappedKernelStackMakesADoubleFault)
 {
     start_long(3);
     put<u64>(map::tss + 4, 0x40000000);

@@ -123,7 +123,7 @@ std::vector<u8> const ExtendedState::xrstors_rbx { 0x48, 0x0f, 0xc7, 0x1b };
 std::vector<u8> const ExtendedState::fxsave_rbx { 0x48, 0x0f, 0xae, 0x03 };
 std::vector<u8> const ExtendedState::fxrstor_rbx { 0x48, 0x0f, 0xae, 0x0b };
 
-TEST_F(ExtendedState, saves_are_the_hosts)
+TEST_F(ExtendedState, SavesAreTheHosts)
 {
     for (unsigned round = 0; round < 2000; ++round) {
         Image state = random_state(random() & mask);
@@ -147,7 +147,7 @@ TEST_F(ExtendedState, saves_are_the_hosts)
     }
 }
 
-TEST_F(ExtendedState, restores_are_the_hosts)
+TEST_F(ExtendedState, RestoresAreTheHosts)
 {
     unsigned compared = 0;
     for (unsigned round = 0; round < 2000; ++round) {
@@ -173,7 +173,7 @@ TEST_F(ExtendedState, restores_are_the_hosts)
     EXPECT_GT(compared, 1900u);
 }
 
-TEST_F(ExtendedState, bad_images_are_refused)
+TEST_F(ExtendedState, BadImagesAreRefused)
 {
     Image const good = random_state(3);
     auto const attempt = [this](Image const& image, u64 address = data) {
@@ -209,7 +209,7 @@ TEST_F(ExtendedState, bad_images_are_refused)
     expect_gp(attempt(image));
 }
 
-TEST_F(ExtendedState, faults_leave_memory_and_registers)
+TEST_F(ExtendedState, FaultsLeaveMemoryAndRegisters)
 {
     Image state = random_state(7);
     map_page(data + 0x1000, 0);
@@ -227,7 +227,7 @@ TEST_F(ExtendedState, faults_leave_memory_and_registers)
     expect_fault(execute(xsave_rbx), vector::invalid_opcode);
 }
 
-TEST_F(ExtendedState, supervisor_forms)
+TEST_F(ExtendedState, SupervisorForms)
 {
     if (!host_vector_unit().xsavec)
         GTEST_SKIP() << "the host has no XSAVEC";
@@ -247,7 +247,7 @@ TEST_F(ExtendedState, supervisor_forms)
     expect_gp(execute(xrstors_rbx));
 }
 
-TEST_F(ExtendedState, no_pointer_of_the_hosts_is_seen)
+TEST_F(ExtendedState, NoPointerOfTheHostsIsSeen)
 {
     Image state = random_state(7);
     state.put<u64>(8, 0x7fff12345678);  // as if translated code had run an x87 instruction
@@ -263,7 +263,7 @@ TEST_F(ExtendedState, no_pointer_of_the_hosts_is_seen)
     }
 }
 
-TEST_F(ExtendedState, fxsave_and_fxrstor)
+TEST_F(ExtendedState, FxsaveAndFxrstor)
 {
     Image state = random_state(3);
     Image const first = state;
@@ -280,7 +280,7 @@ TEST_F(ExtendedState, fxsave_and_fxrstor)
     expect_gp(execute_with(fxrstor_rbx, state));
 }
 
-TEST_F(ExtendedState, only_eight_registers_outside_64_bit_mode)
+TEST_F(ExtendedState, OnlyEightRegistersOutside64BitMode)
 {
     start_protected();
     Image const saved = random_state(7);
@@ -308,7 +308,7 @@ TEST_F(ExtendedState, only_eight_registers_outside_64_bit_mode)
     EXPECT_EQ(std::memcmp(state.bytes.data() + 288, live.bytes.data() + 288, 128), 0);
 }
 
-TEST_F(ExtendedState, x87_environments_in_both_widths)
+TEST_F(ExtendedState, X87EnvironmentsInBothWidths)
 {
     Image state = random_state(1);
     Image const before = state;
@@ -349,7 +349,7 @@ TEST_F(ExtendedState, x87_environments_in_both_widths)
     EXPECT_EQ(execute_with({ 0xd9, 0x33 }, state), Outcome::next);
 }
 
-TEST_F(ExtendedState, guard_keeps_everything)
+TEST_F(ExtendedState, GuardKeepsEverything)
 {
     for (unsigned round = 0; round < 50; ++round) {
         Image state = random_state(mask & ~(random() & xcr0::avx512));

@@ -27,7 +27,7 @@ protected:
     }
 };
 
-TEST_F(FarTransfers, real_mode_jump_call_and_return)
+TEST_F(FarTransfers, RealModeJumpCallAndReturn)
 {
     EXPECT_EQ(execute_jump_far(cpu, direct(2, 0xf000, 0xfff0)), Outcome::jump);
     EXPECT_EQ(segment(Segment::cs).base, 0xf0000u);
@@ -42,12 +42,12 @@ TEST_F(FarTransfers, real_mode_jump_call_and_return)
     EXPECT_EQ(cpu.gpr[x86::rsp], 0x8004u);
 }
 
-TEST_F(FarTransfers, real_mode_offset_beyond_the_limit)
+TEST_F(FarTransfers, RealModeOffsetBeyondTheLimit)
 {
     expect_fault(execute_jump_far(cpu, direct(4, 0, 0x10000)), vector::general_protection, 0);
 }
 
-TEST_F(FarTransfers, entering_protected_mode)
+TEST_F(FarTransfers, EnteringProtectedMode)
 {
     cpu.cr0 = x86::cr0::pe;
     cpu.gdtr = { .base = map::gdt, .limit = select::gdt_limit };
@@ -58,7 +58,7 @@ TEST_F(FarTransfers, entering_protected_mode)
     EXPECT_EQ(get<u8>(map::gdt + select::code0 + 5), rights::code0 | 1);
 }
 
-TEST_F(FarTransfers, compatibility_to_64_bit_code_and_back)
+TEST_F(FarTransfers, CompatibilityTo64BitCodeAndBack)
 {
     start_long(0);
     set_segment(Segment::cs, select::code0);
@@ -73,7 +73,7 @@ TEST_F(FarTransfers, compatibility_to_64_bit_code_and_back)
     EXPECT_FALSE(cpu.code64());
 }
 
-TEST_F(FarTransfers, direct_code_checks)
+TEST_F(FarTransfers, DirectCodeChecks)
 {
     start_protected(3);
     expect_fault(execute_jump_far(cpu, direct(4, 0, 0)), vector::general_protection, 0);
@@ -88,7 +88,7 @@ TEST_F(FarTransfers, direct_code_checks)
     expect_fault(execute_jump_far(cpu, direct(4, select::spare | 3, 0x1000)), vector::general_protection, 0);
 }
 
-TEST_F(FarTransfers, call_pushes_by_operand_size)
+TEST_F(FarTransfers, CallPushesByOperandSize)
 {
     start_protected(0);
     EXPECT_EQ(execute_call_far(cpu, direct(4, select::code0, map::code + 0x80)), Outcome::jump);
@@ -100,7 +100,7 @@ TEST_F(FarTransfers, call_pushes_by_operand_size)
     EXPECT_EQ(cpu.gpr[x86::rsp], map::stack0);
 }
 
-TEST_F(FarTransfers, call_gate_to_inner_level_copies_parameters)
+TEST_F(FarTransfers, CallGateToInnerLevelCopiesParameters)
 {
     start_protected(3);
     set_gdt(select::spare, make_gate(select::code0, map::code + 0x200, rights::call32 | rights::user, 2));
@@ -125,7 +125,7 @@ TEST_F(FarTransfers, call_gate_to_inner_level_copies_parameters)
     EXPECT_EQ(segment(Segment::ss).selector, select::data3);
 }
 
-TEST_F(FarTransfers, call_gate_16_at_the_same_level)
+TEST_F(FarTransfers, CallGate16AtTheSameLevel)
 {
     start_protected(0);
     set_gdt(select::spare, make_gate(select::code0, 0xffff0123, rights::call16));
@@ -135,7 +135,7 @@ TEST_F(FarTransfers, call_gate_16_at_the_same_level)
     EXPECT_EQ(get<u16>(map::stack0 - 4), (map::code + 2) & 0xffff);
 }
 
-TEST_F(FarTransfers, call_gate_checks)
+TEST_F(FarTransfers, CallGateChecks)
 {
     start_protected(3);
     set_gdt(select::spare, make_gate(select::code0, 0, rights::call32));
@@ -150,7 +150,7 @@ TEST_F(FarTransfers, call_gate_checks)
     expect_fault(execute_jump_far(cpu, direct(4, select::spare | 3, 0)), vector::general_protection, select::code0);
 }
 
-TEST_F(FarTransfers, long_mode_call_gate_pushes_quadwords)
+TEST_F(FarTransfers, LongModeCallGatePushesQuadwords)
 {
     start_long(3);
     set_gdt(select::spare, make_gate(select::code64, 0x1000, rights::call32 | rights::user));
@@ -172,7 +172,7 @@ TEST_F(FarTransfers, long_mode_call_gate_pushes_quadwords)
     EXPECT_EQ(cpu.gpr[x86::rsp], map::stack3);
 }
 
-TEST_F(FarTransfers, long_mode_knows_no_tasks)
+TEST_F(FarTransfers, LongModeKnowsNoTasks)
 {
     start_long(0);
     put<u32>(map::data, 0);
@@ -182,7 +182,7 @@ TEST_F(FarTransfers, long_mode_knows_no_tasks)
     expect_fault(execute_jump_far(cpu, jump), vector::general_protection, select::second_tss);
 }
 
-TEST_F(FarTransfers, return_to_inner_level_is_refused)
+TEST_F(FarTransfers, ReturnToInnerLevelIsRefused)
 {
     start_protected(3);
     put<u32>(map::stack3 - 8, 0);

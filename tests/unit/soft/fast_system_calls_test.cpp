@@ -24,7 +24,7 @@ protected:
     }
 };
 
-TEST_F(FastSystemCalls, syscall_enters_ring_0)
+TEST_F(FastSystemCalls, SyscallEntersRing0)
 {
     start_long(3);
     set_registers();
@@ -40,7 +40,7 @@ TEST_F(FastSystemCalls, syscall_enters_ring_0)
     EXPECT_TRUE(cpu.code64());
 }
 
-TEST_F(FastSystemCalls, sysret_goes_back_to_64_bit_code)
+TEST_F(FastSystemCalls, SysretGoesBackTo64BitCode)
 {
     start_long(0);
     set_registers();
@@ -56,7 +56,7 @@ TEST_F(FastSystemCalls, sysret_goes_back_to_64_bit_code)
     EXPECT_TRUE(cpu.code64());
 }
 
-TEST_F(FastSystemCalls, sysret_to_compatibility_code)
+TEST_F(FastSystemCalls, SysretToCompatibilityCode)
 {
     start_long(0);
     set_registers();
@@ -67,7 +67,7 @@ TEST_F(FastSystemCalls, sysret_to_compatibility_code)
     EXPECT_FALSE(cpu.code64());
 }
 
-TEST_F(FastSystemCalls, refusals)
+TEST_F(FastSystemCalls, Refusals)
 {
     start_long(0);
     set_registers();
@@ -81,7 +81,7 @@ TEST_F(FastSystemCalls, refusals)
     expect_fault(execute_sysret(cpu, instruction(8)), vector::general_protection, 0);
 }
 
-TEST_F(FastSystemCalls, syscall_outside_64_bit_code_depends_on_the_vendor)
+TEST_F(FastSystemCalls, SyscallOutside64BitCodeDependsOnTheVendor)
 {
     start_long(3);
     set_registers();
@@ -96,7 +96,7 @@ TEST_F(FastSystemCalls, syscall_outside_64_bit_code_depends_on_the_vendor)
     }
 }
 
-TEST_F(FastSystemCalls, sysenter_and_sysexit_in_protected_mode)
+TEST_F(FastSystemCalls, SysenterAndSysexitInProtectedMode)
 {
     start_protected(3);
     set_registers();

@@ -45,7 +45,7 @@ protected:
     }
 };
 
-TEST_F(Gather, masked_by_vector)
+TEST_F(Gather, MaskedByVector)
 {
     for (unsigned round = 0; round < 400; ++round) {
         u8 const opcode = static_cast<u8>(0x90 + round % 4);
@@ -53,7 +53,7 @@ TEST_F(Gather, masked_by_vector)
     }
 }
 
-TEST_F(Gather, masked_by_opmask)
+TEST_F(Gather, MaskedByOpmask)
 {
     if (!cpuid->has(Feature::avx512vl))
         GTEST_SKIP() << "the host has no AVX-512";
@@ -63,7 +63,7 @@ TEST_F(Gather, masked_by_opmask)
     }
 }
 
-TEST_F(Gather, fault_keeps_what_is_done)
+TEST_F(Gather, FaultKeepsWhatIsDone)
 {
     VectorStateImage state = random_state();
     u32 const indices[4] = { 0, 1, 0x400, 2 }; // the third one lies in a missing page
@@ -89,7 +89,7 @@ TEST_F(Gather, fault_keeps_what_is_done)
     EXPECT_THAT(left, testing::ElementsAre(0u, 0u, 0u, 0u));
 }
 
-TEST_F(Gather, masked_bytes)
+TEST_F(Gather, MaskedBytes)
 {
     std::vector<u8> const sse { 0x66, 0x0f, 0xf7, 0xd1 }, vex_form { 0xc5, 0xf9, 0xf7, 0xd1 }, mmx { 0x0f, 0xf7, 0xd1 };
     for (unsigned round = 0; round < 300; ++round) {

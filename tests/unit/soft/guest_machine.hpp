@@ -14,7 +14,7 @@
 #include "vmm/bus.hpp"
 #include "vmm/clock.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 
 // A local APIC that never interrupts, unless the test says so.
 class QuietInterrupts : public LocalInterrupts {
@@ -153,4 +153,4 @@ private:
     }
 };
 
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -3,7 +3,7 @@
 
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -187,4 +187,4 @@ TEST_F(HotCode, SeesCodeBehindItsJumpsRewritten)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -26,7 +26,7 @@ protected:
     Outcome run(u8 operand_size) { return execute_interrupt_return(cpu, instruction(operand_size)); }
 };
 
-TEST_F(InterruptReturn, real_mode_restores_ip_cs_and_flags)
+TEST_F(InterruptReturn, RealModeRestoresIpCsAndFlags)
 {
     cpu.nmi_blocked = true;
     push_frame<u16>({ 0x1234, 0x5000, rflags::interrupt | rflags::zf });
@@ -38,7 +38,7 @@ TEST_F(InterruptReturn, real_mode_restores_ip_cs_and_flags)
     EXPECT_FALSE(cpu.nmi_blocked);
 }
 
-TEST_F(InterruptReturn, protected_same_level)
+TEST_F(InterruptReturn, ProtectedSameLevel)
 {
     start_protected(0);
     cpu.dr7 |= 2; // instruction breakpoints make RF matter
@@ -49,7 +49,7 @@ TEST_F(InterruptReturn, protected_same_level)
     EXPECT_EQ(cpu.gpr[x86::rsp], map::stack0);
 }
 
-TEST_F(InterruptReturn, outer_level_takes_the_stack_and_drops_inner_segments)
+TEST_F(InterruptReturn, OuterLevelTakesTheStackAndDropsInnerSegments)
 {
     start_protected(0);
     set_segment(Segment::es, select::data3);
@@ -66,7 +66,7 @@ TEST_F(InterruptReturn, outer_level_takes_the_stack_and_drops_inner_segments)
 }
 
 // SDM vol. 2A IRET: a null selector becomes 0 on the way to an outer level, and only there.
-TEST_F(InterruptReturn, outer_level_finds_null_selectors_without_rpl)
+TEST_F(InterruptReturn, OuterLevelFindsNullSelectorsWithoutRpl)
 {
     start_long(0);
     segment(Segment::gs) = null_segment(3);
@@ -80,7 +80,7 @@ TEST_F(InterruptReturn, outer_level_finds_null_selectors_without_rpl)
     EXPECT_EQ(segment(Segment::gs).base, 0x7f0012345678u);
 }
 
-TEST_F(InterruptReturn, user_cannot_change_privileged_flags)
+TEST_F(InterruptReturn, UserCannotChangePrivilegedFlags)
 {
     start_protected(3);
     cpu.rflags = rflags::fixed | rflags::interrupt;
@@ -89,7 +89,7 @@ TEST_F(InterruptReturn, user_cannot_change_privileged_flags)
     EXPECT_EQ(cpu.rflags, rflags::fixed | rflags::interrupt | rflags::id);
 }
 
-TEST_F(InterruptReturn, refused_code_and_stack_segments)
+TEST_F(InterruptReturn, RefusedCodeAndStackSegments)
 {
     start_protected(0);
     struct {
@@ -117,7 +117,7 @@ TEST_F(InterruptReturn, refused_code_and_stack_segments)
     expect_fault(run(4), vector::general_protection, select::code0);
 }
 
-TEST_F(InterruptReturn, absent_segments_and_limits)
+TEST_F(InterruptReturn, AbsentSegmentsAndLimits)
 {
     start_protected(0);
     set_gdt(select::spare, make_descriptor(0, 0xfff, rights::code0 & 0x7f, 4));
@@ -131,7 +131,7 @@ TEST_F(InterruptReturn, absent_segments_and_limits)
     expect_fault(run(4), vector::stack_fault, select::spare);
 }
 
-TEST_F(InterruptReturn, small_outer_stack_keeps_the_upper_half_of_esp)
+TEST_F(InterruptReturn, SmallOuterStackKeepsTheUpperHalfOfEsp)
 {
     start_protected(0);
     cpu.gpr[x86::rsp] = 0x31000;
@@ -140,7 +140,7 @@ TEST_F(InterruptReturn, small_outer_stack_keeps_the_upper_half_of_esp)
     EXPECT_EQ(cpu.gpr[x86::rsp], 0x35678u);
 }
 
-TEST_F(InterruptReturn, to_virtual_8086_mode)
+TEST_F(InterruptReturn, ToVirtual8086Mode)
 {
     start_protected(0);
     push_frame<u32>({ 0x10, 0x2000, rflags::vm | rflags::interrupt | rflags::fixed, 0x1000, 0x3000, 0x4000, 0x5000, 0x6000, 0x7000 });
@@ -157,7 +157,7 @@ TEST_F(InterruptReturn, to_virtual_8086_mode)
     EXPECT_EQ(segment(Segment::gs).base, 0x70000u);
 }
 
-TEST_F(InterruptReturn, within_virtual_8086_mode_keeps_iopl)
+TEST_F(InterruptReturn, WithinVirtual8086ModeKeepsIopl)
 {
     start_virtual_8086(3);
     push_frame<u16>({ 0x99, 0x2100, rflags::cf });
@@ -166,7 +166,7 @@ TEST_F(InterruptReturn, within_virtual_8086_mode_keeps_iopl)
     EXPECT_EQ(segment(Segment::cs).base, 0x21000u);
 }
 
-TEST_F(InterruptReturn, virtual_8086_below_iopl_3_has_a_virtual_flag_or_faults)
+TEST_F(InterruptReturn, Virtual8086BelowIopl3HasAVirtualFlagOrFaults)
 {
     start_virtual_8086(0);
     push_frame<u16>({ 0x99, 0x2100, rflags::interrupt });
@@ -179,7 +179,7 @@ TEST_F(InterruptReturn, virtual_8086_below_iopl_3_has_a_virtual_flag_or_faults)
     expect_fault(run(2), vector::general_protection, 0);
 }
 
-TEST_F(InterruptReturn, long_mode_to_user)
+TEST_F(InterruptReturn, LongModeToUser)
 {
     start_long(0);
     segment(Segment::fs).base = 0x7f0012345678;
@@ -194,7 +194,7 @@ TEST_F(InterruptReturn, long_mode_to_user)
     EXPECT_EQ(segment(Segment::fs).base, 0x7f0012345678u);
 }
 
-TEST_F(InterruptReturn, long_mode_same_level_pops_the_stack_too)
+TEST_F(InterruptReturn, LongModeSameLevelPopsTheStackToo)
 {
     start_long(0);
     push_frame<u64>({ map::code, select::code64, rflags::fixed, map::stack1, 0 });
@@ -204,7 +204,7 @@ TEST_F(InterruptReturn, long_mode_same_level_pops_the_stack_too)
     EXPECT_TRUE(segment(Segment::ss).access & x86::access::unusable);
 }
 
-TEST_F(InterruptReturn, long_mode_to_compatibility_code)
+TEST_F(InterruptReturn, LongModeToCompatibilityCode)
 {
     start_long(0);
     push_frame<u64>({ 0x1000, select::code3, rflags::fixed, 0xdead00008000, select::data3 });
@@ -213,7 +213,7 @@ TEST_F(InterruptReturn, long_mode_to_compatibility_code)
     EXPECT_EQ(cpu.gpr[x86::rsp], 0x8000u);
 }
 
-TEST_F(InterruptReturn, long_mode_refusals)
+TEST_F(InterruptReturn, LongModeRefusals)
 {
     start_long(0);
     push_frame<u64>({ u64 { 1 } << 47, select::user64, rflags::fixed, 0, select::data3 });
@@ -227,7 +227,7 @@ TEST_F(InterruptReturn, long_mode_refusals)
     expect_fault(run(8), vector::stack_fault, 0);
 }
 
-TEST_F(InterruptReturn, undoes_an_interrupt_from_user_mode)
+TEST_F(InterruptReturn, UndoesAnInterruptFromUserMode)
 {
     start_long(3);
     cpu.rflags = rflags::fixed | rflags::interrupt;

@@ -41,7 +41,7 @@ protected:
 };
 
 // The hashes are those of what a processor left in AX and all six flags, for all inputs in the same order.
-TEST_F(LegacyArithmetic, ascii_adjust_after_addition)
+TEST_F(LegacyArithmetic, AsciiAdjustAfterAddition)
 {
     EXPECT_EQ(for_every_input({ 0x37 }, [this](u64 before, bool, bool af) {
         bool const adjust = (before & 15) > 9 || af;
@@ -51,7 +51,7 @@ TEST_F(LegacyArithmetic, ascii_adjust_after_addition)
     }), 0x420ee445u);
 }
 
-TEST_F(LegacyArithmetic, ascii_adjust_after_subtraction)
+TEST_F(LegacyArithmetic, AsciiAdjustAfterSubtraction)
 {
     EXPECT_EQ(for_every_input({ 0x3f }, [this](u64 before, bool, bool af) {
         bool const adjust = (before & 15) > 9 || af;
@@ -61,7 +61,7 @@ TEST_F(LegacyArithmetic, ascii_adjust_after_subtraction)
     }), 0x1487e685u);
 }
 
-TEST_F(LegacyArithmetic, decimal_adjust_after_addition)
+TEST_F(LegacyArithmetic, DecimalAdjustAfterAddition)
 {
     EXPECT_EQ(for_every_input({ 0x27 }, [this](u64 before, bool cf, bool af) {
         u64 al = before & 0xff;
@@ -74,7 +74,7 @@ TEST_F(LegacyArithmetic, decimal_adjust_after_addition)
     }), 0xce1d75c5u);
 }
 
-TEST_F(LegacyArithmetic, decimal_adjust_after_subtraction)
+TEST_F(LegacyArithmetic, DecimalAdjustAfterSubtraction)
 {
     EXPECT_EQ(for_every_input({ 0x2f }, [this](u64 before, bool cf, bool af) {
         u64 al = before & 0xff;
@@ -88,7 +88,7 @@ TEST_F(LegacyArithmetic, decimal_adjust_after_subtraction)
     }), 0x587137c5u);
 }
 
-TEST_F(LegacyArithmetic, ascii_adjust_multiplication_and_division)
+TEST_F(LegacyArithmetic, AsciiAdjustMultiplicationAndDivision)
 {
     auto const divided = [this](u64 base) {
         return [this, base](u64 before, bool, bool) {
@@ -111,7 +111,7 @@ TEST_F(LegacyArithmetic, ascii_adjust_multiplication_and_division)
     expect_fault(execute({ 0xd4, 0 }), vector::divide_error);
 }
 
-TEST_F(LegacyArithmetic, set_al_on_carry)
+TEST_F(LegacyArithmetic, SetAlOnCarry)
 {
     cpu.gpr[rax] = 0x1234;
     cpu.rflags |= rflags::cf;
@@ -122,7 +122,7 @@ TEST_F(LegacyArithmetic, set_al_on_carry)
     EXPECT_EQ(ax(), 0x1200u);
 }
 
-TEST_F(LegacyArithmetic, bounds)
+TEST_F(LegacyArithmetic, Bounds)
 {
     put<i32>(data, -5);
     put<i32>(data + 4, 10);
@@ -137,7 +137,7 @@ TEST_F(LegacyArithmetic, bounds)
     }
 }
 
-TEST_F(LegacyArithmetic, table_look_up_and_exchange)
+TEST_F(LegacyArithmetic, TableLookUpAndExchange)
 {
     put<u8>(data + 0x90, 0x5a);
     cpu.gpr[rbx] = data;

@@ -11,7 +11,7 @@ namespace anyhyve::soft {
 
 class MonitorFaults : public ExecuteMachine { };
 
-TEST_F(MonitorFaults, are_those_of_a_load_of_one_byte)
+TEST_F(MonitorFaults, AreThoseOfALoadOfOneByte)
 {
     cpu.gpr[x86::rcx] = 0;
     cpu.gpr[x86::rax] = data;
@@ -22,7 +22,7 @@ TEST_F(MonitorFaults, are_those_of_a_load_of_one_byte)
     EXPECT_TRUE(cpu.monitor.armed);
 }
 
-TEST_F(MonitorFaults, come_of_extensions_and_of_ring_3)
+TEST_F(MonitorFaults, ComeOfExtensionsAndOfRing3)
 {
     cpu.gpr[x86::rax] = data;
     cpu.gpr[x86::rcx] = 1;
@@ -36,9 +36,6 @@ TEST_F(MonitorFaults, come_of_extensions_and_of_ring_3)
     EXPECT_EQ(cpu.fault.vector, x86::vector::invalid_opcode);
 }
 
-} // namespace anyhyve::soft
-
-namespace anyhyve::soft::testing {
 namespace {
 
 using namespace std::chrono_literals;
@@ -229,4 +226,4 @@ TEST(Mwait, IsNotThereForASingleCpu)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -27,14 +27,14 @@ protected:
     }
 };
 
-TEST_F(ModelSpecificRegisters, are_for_ring_0)
+TEST_F(ModelSpecificRegisters, AreForRing0)
 {
     set_level(3);
     expect_gp(read(x86::msr::tsc));
     expect_gp(write(x86::msr::star, 0));
 }
 
-TEST_F(ModelSpecificRegisters, keep_values)
+TEST_F(ModelSpecificRegisters, KeepValues)
 {
     using namespace x86::msr;
     for (u32 const index : { star, lstar, cstar, fs_base, gs_base, kernel_gs_base, x86::msr::sysenter_cs, x86::msr::sysenter_esp, x86::msr::sysenter_eip })
@@ -48,7 +48,7 @@ TEST_F(ModelSpecificRegisters, keep_values)
     expect_kept(spec_ctrl, 1);
 }
 
-TEST_F(ModelSpecificRegisters, refuse_bad_values)
+TEST_F(ModelSpecificRegisters, RefuseBadValues)
 {
     using namespace x86::msr;
     for (u32 const index : { lstar, cstar, fs_base, gs_base, kernel_gs_base, x86::msr::sysenter_esp, x86::msr::sysenter_eip })
@@ -66,7 +66,7 @@ TEST_F(ModelSpecificRegisters, refuse_bad_values)
     expect_gp(write(xss, 1));
 }
 
-TEST_F(ModelSpecificRegisters, unknown_ones_follow_the_policy)
+TEST_F(ModelSpecificRegisters, UnknownOnesFollowThePolicy)
 {
     expect_gp(read(0x4b564d00));
     expect_gp(write(0x4b564d00, 1));
@@ -77,7 +77,7 @@ TEST_F(ModelSpecificRegisters, unknown_ones_follow_the_policy)
 }
 
 // They are part of AMD64: software uses them without asking CPUID.
-TEST_F(ModelSpecificRegisters, counters_of_the_k7_count_nothing)
+TEST_F(ModelSpecificRegisters, CountersOfTheK7CountNothing)
 {
     if (!cpu.cpuid->amd())
         GTEST_SKIP() << "the host is not AMD's";
@@ -88,7 +88,7 @@ TEST_F(ModelSpecificRegisters, counters_of_the_k7_count_nothing)
     }
 }
 
-TEST_F(ModelSpecificRegisters, what_linux_reads_unchecked_exists)
+TEST_F(ModelSpecificRegisters, WhatLinuxReadsUncheckedExists)
 {
     for (u32 const index : { 0x1bu, 0x8bu, 0xfeu, 0x10au, 0x174u, 0x179u, 0x277u, 0x2ffu, 0xc0000080u })
         EXPECT_EQ(read(index), Outcome::next) << index;
@@ -105,7 +105,7 @@ TEST_F(ModelSpecificRegisters, what_linux_reads_unchecked_exists)
     EXPECT_EQ(pair() & 0x3, 3u); // RDCL_NO, IBRS_ALL
 }
 
-TEST_F(ModelSpecificRegisters, miscellaneous_enables_are_kept)
+TEST_F(ModelSpecificRegisters, MiscellaneousEnablesAreKept)
 {
     constexpr u64 fixed = 1 << 11 | 1 << 12;
     EXPECT_EQ(write(x86::msr::misc_enable, 0x4'00c5'0009), Outcome::next);
@@ -113,7 +113,7 @@ TEST_F(ModelSpecificRegisters, miscellaneous_enables_are_kept)
     EXPECT_EQ(pair() & ~fixed, 0x4'00c5'0009u & ~fixed);
 }
 
-TEST_F(ModelSpecificRegisters, tsc_and_adjust_move_together)
+TEST_F(ModelSpecificRegisters, TscAndAdjustMoveTogether)
 {
     u64 const before = guest_tsc(cpu);
     EXPECT_EQ(write(x86::msr::tsc_adjust, 1'000'000'000'000), Outcome::next);
@@ -125,7 +125,7 @@ TEST_F(ModelSpecificRegisters, tsc_and_adjust_move_together)
     EXPECT_EQ(cpu.tsc_adjust, cpu.tsc_offset);
 }
 
-TEST_F(ModelSpecificRegisters, deadline_is_the_guests)
+TEST_F(ModelSpecificRegisters, DeadlineIsTheGuests)
 {
     expect_kept(x86::msr::tsc_deadline, 0x123456789a);
     EXPECT_EQ(interrupts.deadline, 0x123456789au);
@@ -140,7 +140,7 @@ TEST_F(ModelSpecificRegisters, deadline_is_the_guests)
 }
 
 // SDM vol. 3A 10.5.4.1: an unsigned comparison with the counter, whose greatest value is as good as never.
-TEST_F(ModelSpecificRegisters, deadline_of_a_far_future_is_not_due)
+TEST_F(ModelSpecificRegisters, DeadlineOfAFarFutureIsNotDue)
 {
     constexpr u64 never = ~u64 { 0 };
     expect_kept(x86::msr::tsc_deadline, never);
@@ -156,7 +156,7 @@ TEST_F(ModelSpecificRegisters, deadline_of_a_far_future_is_not_due)
     EXPECT_EQ(interrupts.deadline, 1u);
 }
 
-TEST_F(ModelSpecificRegisters, rdtsc_rdtscp_rdpid)
+TEST_F(ModelSpecificRegisters, RdtscRdtscpRdpid)
 {
     cpu.tsc_aux = 0x42;
     u64 const before = guest_tsc(cpu);

@@ -1,7 +1,7 @@
 // Non-maskable interrupts: how many of several that come at once are taken.
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 
 class NonMaskable : public ::testing::Test {
 protected:
@@ -31,7 +31,7 @@ protected:
     GuestMachine machine;
 };
 
-TEST_F(NonMaskable, one_is_taken_and_one_remembered)
+TEST_F(NonMaskable, OneIsTakenAndOneRemembered)
 {
     EXPECT_EQ(taken(1), 1u);
     EXPECT_EQ(taken(2), 2u);
@@ -39,7 +39,7 @@ TEST_F(NonMaskable, one_is_taken_and_one_remembered)
 }
 
 // Those that came before an INIT are forgotten with everything else: the code of a start-up message has no handler yet.
-TEST_F(NonMaskable, init_forgets_them)
+TEST_F(NonMaskable, InitForgetsThem)
 {
     constexpr u64 vector = 0x500, nmi_handler = 0x600, nmi_entry = 2 * 4, invalid_opcode_entry = 6 * 4;
     machine.put<u32>(nmi_entry, nmi_handler);
@@ -56,4 +56,4 @@ TEST_F(NonMaskable, init_forgets_them)
     EXPECT_FALSE(end.nmi_pending);
 }
 
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

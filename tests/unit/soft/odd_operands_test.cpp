@@ -4,7 +4,7 @@
 
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -89,4 +89,4 @@ TEST_F(OddOperands, ChangeCodeThatTheDeviceCouldHaveRun)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

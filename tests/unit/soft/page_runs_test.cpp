@@ -4,7 +4,7 @@
 #include "engine/soft/cpu.hpp"
 #include "scattered_pages.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -170,4 +170,4 @@ TEST_F(PageRuns, CopyBetweenPagesThatShareSlots)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

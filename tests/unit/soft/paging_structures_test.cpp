@@ -1,7 +1,7 @@
 // Page tables whose upper entries change after they were used.
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -73,4 +73,4 @@ TEST_F(PagingStructuresOfGuest, LeaveTheAccessedBitsOfPages)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -6,7 +6,7 @@
 
 #include "engine/soft/perf_map.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -165,4 +165,4 @@ TEST(PerfMap, RefusesWhatIsNotAFileOfOurs)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -49,7 +49,7 @@ protected:
     }
 };
 
-TEST_F(ProtectionKeys, rdpkru_and_wrpkru)
+TEST_F(ProtectionKeys, RdpkruAndWrpkru)
 {
     EXPECT_EQ(write_pkru(0x55555554), Outcome::next);
     cpu.gpr[rax] = cpu.gpr[rdx] = ~u64 { 0 };
@@ -69,7 +69,7 @@ TEST_F(ProtectionKeys, rdpkru_and_wrpkru)
     EXPECT_EQ(cpu.key_rights[user_pages].value, 0x55555554u);
 }
 
-TEST_F(ProtectionKeys, pkrs)
+TEST_F(ProtectionKeys, Pkrs)
 {
     EXPECT_TRUE(write_msr(cpu, msr::pkrs, 0xc));
     u64 value = 0;
@@ -78,7 +78,7 @@ TEST_F(ProtectionKeys, pkrs)
     EXPECT_FALSE(write_msr(cpu, msr::pkrs, u64 { 1 } << 32));
 }
 
-TEST_F(ProtectionKeys, user_pages_follow_pkru)
+TEST_F(ProtectionKeys, UserPagesFollowPkru)
 {
     map_with_key(7);
     for (u8 const level : { 0, 3 }) {
@@ -99,7 +99,7 @@ TEST_F(ProtectionKeys, user_pages_follow_pkru)
     EXPECT_EQ(write(), Outcome::next);
 }
 
-TEST_F(ProtectionKeys, supervisor_pages_follow_pkrs)
+TEST_F(ProtectionKeys, SupervisorPagesFollowPkrs)
 {
     map_with_key(3);
     EXPECT_EQ(write_pkru(~u32 { 0 } << 2), Outcome::next);
@@ -113,7 +113,7 @@ TEST_F(ProtectionKeys, supervisor_pages_follow_pkrs)
     EXPECT_EQ(write(), Outcome::next);
 }
 
-TEST_F(ProtectionKeys, supervisor_writes_are_free_without_wp)
+TEST_F(ProtectionKeys, SupervisorWritesAreFreeWithoutWp)
 {
     map_with_key(7);
     EXPECT_EQ(write_cr0(cpu, cpu.cr0 & ~cr0::wp), Outcome::next);
@@ -127,7 +127,7 @@ TEST_F(ProtectionKeys, supervisor_writes_are_free_without_wp)
     EXPECT_EQ(write_cr0(cpu, cpu.cr0 | cr0::wp), Outcome::next);
 }
 
-TEST_F(ProtectionKeys, fetches_are_free)
+TEST_F(ProtectionKeys, FetchesAreFree)
 {
     map_with_key(7);
     EXPECT_EQ(write_pkru(access_disabled(5)), Outcome::next);
@@ -140,7 +140,7 @@ TEST_F(ProtectionKeys, fetches_are_free)
     EXPECT_EQ(cpu.fault.error_code & (code_key | code_fetch), 0u);
 }
 
-TEST_F(ProtectionKeys, the_key_is_told_beside_other_reasons)
+TEST_F(ProtectionKeys, TheKeyIsToldBesideOtherReasons)
 {
     map_with_key(5); // read-only
     set_level(3);
@@ -153,7 +153,7 @@ TEST_F(ProtectionKeys, the_key_is_told_beside_other_reasons)
     expect_page_fault(read(), code_user);
 }
 
-TEST_F(ProtectionKeys, without_cr4_keys_are_ignored_bits)
+TEST_F(ProtectionKeys, WithoutCr4KeysAreIgnoredBits)
 {
     map_with_key(7);
     EXPECT_EQ(write_pkru(access_disabled(5)), Outcome::next);
@@ -164,7 +164,7 @@ TEST_F(ProtectionKeys, without_cr4_keys_are_ignored_bits)
     expect_page_fault(read(), code_present | code_key);
 }
 
-TEST_F(ProtectionKeys, key_zero_is_a_key_too)
+TEST_F(ProtectionKeys, KeyZeroIsAKeyToo)
 {
     map_with_key(7, 0);
     EXPECT_EQ(write(), Outcome::next);
@@ -175,7 +175,7 @@ TEST_F(ProtectionKeys, key_zero_is_a_key_too)
     expect_page_fault(read(), code_present | code_key);
 }
 
-TEST_F(ProtectionKeys, unrelated_changes_drop_nothing)
+TEST_F(ProtectionKeys, UnrelatedChangesDropNothing)
 {
     map_with_key(7);
     EXPECT_EQ(write_pkru(0), Outcome::next);
@@ -192,7 +192,7 @@ TEST_F(ProtectionKeys, unrelated_changes_drop_nothing)
 }
 
 // More entries with keys than are kept account of, by taking rights away and giving them again.
-TEST_F(ProtectionKeys, many_rounds)
+TEST_F(ProtectionKeys, ManyRounds)
 {
     for (u64 i = 0; i < 256; ++i)
         map_page(page + i * 0x1000, (page + i * 0x1000) | 7 | key_bits(1 + i % 15));
@@ -208,7 +208,7 @@ TEST_F(ProtectionKeys, many_rounds)
     }
 }
 
-TEST_F(ProtectionKeys, not_in_32_bit_paging)
+TEST_F(ProtectionKeys, NotIn32BitPaging)
 {
     start_protected();
     cpu.cr4 |= cr4::pke | cr4::pae;
@@ -219,7 +219,7 @@ TEST_F(ProtectionKeys, not_in_32_bit_paging)
     EXPECT_EQ(write(), Outcome::next);
 }
 
-TEST_F(ProtectionKeys, debuggers_see_all)
+TEST_F(ProtectionKeys, DebuggersSeeAll)
 {
     map_with_key(7);
     EXPECT_EQ(write_pkru(access_disabled(5)), Outcome::next);
@@ -228,7 +228,7 @@ TEST_F(ProtectionKeys, debuggers_see_all)
     EXPECT_EQ(physical.value(), page);
 }
 
-TEST_F(ProtectionKeys, xsave_images)
+TEST_F(ProtectionKeys, XsaveImages)
 {
     if (!host_vector_unit().xsavec)
         GTEST_SKIP() << "the host has no XSAVEC";
@@ -275,7 +275,7 @@ TEST_F(ProtectionKeys, xsave_images)
     expect_gp(execute(xrstor));
 }
 
-TEST_F(ProtectionKeys, xrstor_drops_rights)
+TEST_F(ProtectionKeys, XrstorDropsRights)
 {
     cpu.xcr0 = cpuid->supported_xcr0();
     map_page(data + 0x2000, (data + 0x2000) | 7 | key_bits(5));
@@ -291,7 +291,7 @@ TEST_F(ProtectionKeys, xrstor_drops_rights)
     expect_fault(mmu->write_value<u64>(data + 0x2000, 2), vector::page_fault);
 }
 
-TEST_F(ProtectionKeys, xgetbv_tells_whether_pkru_is_in_use)
+TEST_F(ProtectionKeys, XgetbvTellsWhetherPkruIsInUse)
 {
     if (!host_vector_unit().xgetbv1)
         GTEST_SKIP() << "the host has no XGETBV with ECX = 1";
@@ -308,7 +308,7 @@ TEST_F(ProtectionKeys, xgetbv_tells_whether_pkru_is_in_use)
 class ProtectionKeysInCode : public ::testing::Test {
 protected:
     static constexpr u64 idt = 0x9000;
-    using M = testing::GuestMachine;
+    using M = GuestMachine;
     M machine;
 
     // Key 5 for the 2 MiB at `data`. #PF: RSI = error code, and an end; RSI is -1 before.
@@ -333,7 +333,7 @@ protected:
     }
 };
 
-TEST_F(ProtectionKeysInCode, rights_go_between_two_stores)
+TEST_F(ProtectionKeysInCode, RightsGoBetweenTwoStores)
 {
     CpuState s = start();
     s.gpr[rdi] = write_disabled(5);
@@ -353,7 +353,7 @@ TEST_F(ProtectionKeysInCode, rights_go_between_two_stores)
     EXPECT_EQ(end.pkru, write_disabled(5));
 }
 
-TEST_F(ProtectionKeysInCode, flags_stay)
+TEST_F(ProtectionKeysInCode, FlagsStay)
 {
     CpuState const end = machine.run(start(), {
         0x31, 0xc9, 0x31, 0xd2, 0x31, 0xc0,    // XOR ECX, ECX; XOR EDX, EDX; XOR EAX, EAX
@@ -364,7 +364,7 @@ TEST_F(ProtectionKeysInCode, flags_stay)
     EXPECT_EQ(end.gpr[rdi] & 0x8d5, 0x845u);
 }
 
-TEST_F(ProtectionKeysInCode, faults)
+TEST_F(ProtectionKeysInCode, Faults)
 {
     CpuState s = start();
     s.gpr[rdx] = 1;
@@ -378,7 +378,7 @@ TEST_F(ProtectionKeysInCode, faults)
 }
 
 // A loop that opens a page for one store each time round, as guests do that guard data of theirs.
-TEST_F(ProtectionKeysInCode, open_and_close_in_a_loop)
+TEST_F(ProtectionKeysInCode, OpenAndCloseInALoop)
 {
     constexpr u64 rounds = 1'000'000; // enough to be found hot
     CpuState s = start();

@@ -3,10 +3,10 @@
 #include <thread>
 
 #include "engine/soft/activity.hpp"
-#include "execute_machine.hpp"
+#include "cpu_pair.hpp"
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 // SDM vol. 3A table 9-1: x87 and SSE registers are unchanged.
@@ -31,24 +31,7 @@ TEST(Reset, LeavesVectorRegistersAlone)
     EXPECT_EQ(std::memcmp(e.xsave.data() + xmm5, s.xsave.data() + xmm5, 16), 0);
 }
 
-class ResetBesideOthers : public ExecuteMachine {
-protected:
-    ResetBesideOthers()
-    {
-        second.wires = cpu.wires;
-        second.mmu = &second_mmu;
-        cache->add_cpu(cpu);
-        cache->add_cpu(second);
-    }
-    ~ResetBesideOthers() override
-    {
-        cache->remove_cpu(second);
-        cache->remove_cpu(cpu);
-    }
-    std::unique_ptr<Cpu> second_owner = std::make_unique<Cpu>();
-    Cpu& second = *second_owner;
-    Mmu second_mmu { second, *cache };
-};
+using ResetBesideOthers = CpuPair;
 
 // Who has the others stand still goes through their look-aside tables.
 TEST_F(ResetBesideOthers, WaitsUntilItMayRun)
@@ -57,18 +40,18 @@ TEST_F(ResetBesideOthers, WaitsUntilItMayRun)
         std::atomic<bool> done { false };
         cache->lock().lock();
         cache->begin_standstill(cpu);
-        std::thread other([&] {
-            start_up ? start_by_sipi(second, 8) : reset_by_init(second);
+        std::thread start([&] {
+            start_up ? start_by_sipi(other, 8) : reset_by_init(other);
             done = true;
         });
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
         EXPECT_FALSE(done);
         cache->end_standstill();
         cache->lock().unlock();
-        other.join();
-        EXPECT_EQ(second.presence.load(), static_cast<u8>(Presence::outside));
+        start.join();
+        EXPECT_EQ(other.presence.load(), static_cast<u8>(Presence::outside));
     }
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

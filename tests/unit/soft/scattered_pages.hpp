@@ -3,7 +3,7 @@
 
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 
 template<u64 Count>
 class ScatteredPages : public ::testing::Test {
@@ -30,4 +30,4 @@ protected:
     GuestMachine m;
 };
 
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -11,7 +11,7 @@ namespace vector = x86::vector;
 
 class Segmentation : public GateMachine {};
 
-TEST_F(Segmentation, real_mode_load_keeps_the_limit)
+TEST_F(Segmentation, RealModeLoadKeepsTheLimit)
 {
     segment(Segment::ds).limit = 0xffffffff;
     EXPECT_EQ(load_segment(cpu, Segment::ds, 0x1234), Outcome::next);
@@ -20,7 +20,7 @@ TEST_F(Segmentation, real_mode_load_keeps_the_limit)
     EXPECT_EQ(segment(Segment::ds).limit, 0xffffffffu);
 }
 
-TEST_F(Segmentation, virtual_8086_load_sets_64_KiB)
+TEST_F(Segmentation, Virtual8086LoadSets64KiB)
 {
     start_virtual_8086(3);
     EXPECT_EQ(load_segment(cpu, Segment::es, 0xf000), Outcome::next);
@@ -29,7 +29,7 @@ TEST_F(Segmentation, virtual_8086_load_sets_64_KiB)
     EXPECT_EQ(segment(Segment::es).access, 0xf3u);
 }
 
-TEST_F(Segmentation, protected_load_reads_the_descriptor_and_marks_it)
+TEST_F(Segmentation, ProtectedLoadReadsTheDescriptorAndMarksIt)
 {
     start_protected(0);
     set_gdt(select::spare, make_descriptor(0x12345678, 0xabcde, rights::data0, rights::flat32));
@@ -41,7 +41,7 @@ TEST_F(Segmentation, protected_load_reads_the_descriptor_and_marks_it)
 }
 
 // RFLAGS.AC lifts SMAP for what the program accesses itself, not for what an instruction looks up (SDM vol. 3A 4.6.1).
-TEST_F(Segmentation, descriptors_in_pages_of_the_user_are_out_of_reach_under_smap)
+TEST_F(Segmentation, DescriptorsInPagesOfTheUserAreOutOfReachUnderSmap)
 {
     start_long(0);
     set_gdt(select::spare, make_descriptor(0, 0xfffff, rights::data0, rights::flat32));
@@ -57,7 +57,7 @@ TEST_F(Segmentation, descriptors_in_pages_of_the_user_are_out_of_reach_under_sma
     EXPECT_EQ(cpu.fault.error_code, 1u);
 }
 
-TEST_F(Segmentation, null_selector_makes_a_data_segment_unusable)
+TEST_F(Segmentation, NullSelectorMakesADataSegmentUnusable)
 {
     start_protected(0);
     EXPECT_EQ(load_segment(cpu, Segment::ds, 3), Outcome::next);
@@ -65,7 +65,7 @@ TEST_F(Segmentation, null_selector_makes_a_data_segment_unusable)
     EXPECT_TRUE(segment(Segment::ds).access & x86::access::unusable);
 }
 
-TEST_F(Segmentation, refused_data_segments_name_their_selector)
+TEST_F(Segmentation, RefusedDataSegmentsNameTheirSelector)
 {
     start_protected(3);
     expect_fault(load_segment(cpu, Segment::ds, select::data0 | 3), vector::general_protection, select::data0);
@@ -77,20 +77,20 @@ TEST_F(Segmentation, refused_data_segments_name_their_selector)
     EXPECT_EQ(segment(Segment::ds).selector, select::data3);
 }
 
-TEST_F(Segmentation, execute_only_code_is_no_data_segment)
+TEST_F(Segmentation, ExecuteOnlyCodeIsNoDataSegment)
 {
     start_protected(0);
     set_gdt(select::spare, make_descriptor(0, 0xfffff, 0x98, rights::flat32));
     expect_fault(load_segment(cpu, Segment::ds, select::spare), vector::general_protection, select::spare);
 }
 
-TEST_F(Segmentation, conforming_code_may_be_read_from_every_level)
+TEST_F(Segmentation, ConformingCodeMayBeReadFromEveryLevel)
 {
     start_protected(3);
     EXPECT_EQ(load_segment(cpu, Segment::ds, select::conforming | 3), Outcome::next);
 }
 
-TEST_F(Segmentation, stack_segment_must_be_writable_and_of_the_level)
+TEST_F(Segmentation, StackSegmentMustBeWritableAndOfTheLevel)
 {
     start_protected(0);
     expect_fault(load_segment(cpu, Segment::ss, 0), vector::general_protection, 0);
@@ -101,7 +101,7 @@ TEST_F(Segmentation, stack_segment_must_be_writable_and_of_the_level)
     EXPECT_EQ(load_segment(cpu, Segment::ss, select::stack16), Outcome::next);
 }
 
-TEST_F(Segmentation, long_mode_ring_0_may_have_no_stack_segment)
+TEST_F(Segmentation, LongModeRing0MayHaveNoStackSegment)
 {
     start_long(0);
     EXPECT_EQ(load_segment(cpu, Segment::ss, 0), Outcome::next);
@@ -109,7 +109,7 @@ TEST_F(Segmentation, long_mode_ring_0_may_have_no_stack_segment)
     expect_fault(load_segment(cpu, Segment::ss, 3), vector::general_protection, 0);
 }
 
-TEST_F(Segmentation, move_to_segment_refuses_cs_and_shadows_interrupts_after_ss)
+TEST_F(Segmentation, MoveToSegmentRefusesCsAndShadowsInterruptsAfterSs)
 {
     start_protected(0);
     cpu.gpr[x86::rax] = select::data0;
@@ -122,7 +122,7 @@ TEST_F(Segmentation, move_to_segment_refuses_cs_and_shadows_interrupts_after_ss)
     EXPECT_TRUE(cpu.interrupt_shadow);
 }
 
-TEST_F(Segmentation, move_from_segment_zero_extends_registers_only)
+TEST_F(Segmentation, MoveFromSegmentZeroExtendsRegistersOnly)
 {
     start_protected(0);
     cpu.gpr[x86::rbx] = ~u64 { 0 };
@@ -135,7 +135,7 @@ TEST_F(Segmentation, move_from_segment_zero_extends_registers_only)
     EXPECT_EQ(get<u32>(map::data), 0xffff0000u | select::data0);
 }
 
-TEST_F(Segmentation, far_pointer_load_sets_both_or_neither)
+TEST_F(Segmentation, FarPointerLoadSetsBothOrNeither)
 {
     start_protected(0);
     put<u32>(map::data, 0x11223344);
@@ -152,7 +152,7 @@ TEST_F(Segmentation, far_pointer_load_sets_both_or_neither)
     EXPECT_EQ(cpu.gpr[x86::rsi], 0x11223344u);
 }
 
-TEST_F(Segmentation, access_rights_and_limit_are_seen_through_privilege)
+TEST_F(Segmentation, AccessRightsAndLimitAreSeenThroughPrivilege)
 {
     start_protected(3);
     cpu.gpr[x86::rax] = select::data3;
@@ -167,7 +167,7 @@ TEST_F(Segmentation, access_rights_and_limit_are_seen_through_privilege)
     EXPECT_EQ(cpu.gpr[x86::rcx], 0xc0f200u);
 }
 
-TEST_F(Segmentation, call_gates_are_not_conforming_code)
+TEST_F(Segmentation, CallGatesAreNotConformingCode)
 {
     start_protected(3);
     set_gdt(select::spare, make_gate(select::code0, 0, rights::call32));
@@ -176,7 +176,7 @@ TEST_F(Segmentation, call_gates_are_not_conforming_code)
     EXPECT_FALSE(cpu.rflags & x86::rflags::zf);
 }
 
-TEST_F(Segmentation, verify_tells_readable_from_writable)
+TEST_F(Segmentation, VerifyTellsReadableFromWritable)
 {
     start_protected(0);
     cpu.gpr[x86::rax] = select::code0;
@@ -189,7 +189,7 @@ TEST_F(Segmentation, verify_tells_readable_from_writable)
     EXPECT_FALSE(cpu.rflags & x86::rflags::zf);
 }
 
-TEST_F(Segmentation, selector_instructions_need_protected_mode)
+TEST_F(Segmentation, SelectorInstructionsNeedProtectedMode)
 {
     EXPECT_EQ(execute_verify_read(cpu, register_instruction(2, 0)), Outcome::fault);
     EXPECT_EQ(cpu.fault.vector, vector::invalid_opcode);
@@ -198,7 +198,7 @@ TEST_F(Segmentation, selector_instructions_need_protected_mode)
     EXPECT_EQ(cpu.fault.vector, vector::invalid_opcode);
 }
 
-TEST_F(Segmentation, adjust_rpl_raises_only)
+TEST_F(Segmentation, AdjustRplRaisesOnly)
 {
     start_protected(0);
     cpu.gpr[x86::rax] = 0x20;
@@ -210,7 +210,7 @@ TEST_F(Segmentation, adjust_rpl_raises_only)
     EXPECT_FALSE(cpu.rflags & x86::rflags::zf);
 }
 
-TEST_F(Segmentation, ltr_marks_the_tss_busy_and_refuses_it_then)
+TEST_F(Segmentation, LtrMarksTheTssBusyAndRefusesItThen)
 {
     start_protected(0);
     cpu.gpr[x86::rax] = select::second_tss;
@@ -225,7 +225,7 @@ TEST_F(Segmentation, ltr_marks_the_tss_busy_and_refuses_it_then)
     expect_fault(execute_ltr(cpu, register_instruction(2, x86::rax)), vector::general_protection, 0);
 }
 
-TEST_F(Segmentation, long_mode_tss_has_a_64_bit_base)
+TEST_F(Segmentation, LongModeTssHasA64BitBase)
 {
     start_long(0);
     set_gdt(select::spare, make_descriptor(0x89abcdef, 0x67, rights::tss32));
@@ -238,7 +238,7 @@ TEST_F(Segmentation, long_mode_tss_has_a_64_bit_base)
     expect_fault(execute_ltr(cpu, register_instruction(2, x86::rax)), vector::general_protection, select::spare);
 }
 
-TEST_F(Segmentation, ldt_selectors_work_once_it_is_loaded)
+TEST_F(Segmentation, LdtSelectorsWorkOnceItIsLoaded)
 {
     start_protected(0);
     put<u64>(map::ldt + 8, make_descriptor(0x1000, 0xf, rights::data0, 0));
@@ -253,7 +253,7 @@ TEST_F(Segmentation, ldt_selectors_work_once_it_is_loaded)
     expect_fault(execute_lldt(cpu, register_instruction(2, x86::rax)), vector::general_protection, select::data0);
 }
 
-TEST_F(Segmentation, user_mode_instruction_prevention_hides_selectors)
+TEST_F(Segmentation, UserModeInstructionPreventionHidesSelectors)
 {
     start_protected(3);
     cpu.cr4 = x86::cr4::umip;
@@ -263,7 +263,7 @@ TEST_F(Segmentation, user_mode_instruction_prevention_hides_selectors)
     EXPECT_EQ(cpu.gpr[x86::rax], select::tss);
 }
 
-TEST_F(Segmentation, swapgs_is_for_64_bit_ring_0)
+TEST_F(Segmentation, SwapgsIsFor64BitRing0)
 {
     start_long(0);
     segment(Segment::gs).base = 1;
@@ -279,7 +279,7 @@ TEST_F(Segmentation, swapgs_is_for_64_bit_ring_0)
     EXPECT_EQ(cpu.fault.vector, vector::invalid_opcode);
 }
 
-TEST_F(Segmentation, base_instructions_follow_cr4_and_check_canonical_form)
+TEST_F(Segmentation, BaseInstructionsFollowCr4AndCheckCanonicalForm)
 {
     start_long(3);
     cpu.gpr[x86::rax] = 0x7fff12345678;

@@ -7,29 +7,16 @@
 #include <sys/resource.h>
 
 #include "engine/soft/activity.hpp"
-#include "execute_machine.hpp"
+#include "cpu_pair.hpp"
 #include "guest_machine.hpp"
 
 namespace anyhyve::soft {
 
-// Two virtual CPUs by hand, of which the other translates code while this one waits.
-class StoreBesideCode : public ExecuteMachine {
-protected:
-    StoreBesideCode()
-    {
-        other.wires = cpu.wires;
-        other.mmu = &other_mmu;
-        cache->add_cpu(cpu);
-        cache->add_cpu(other);
-    }
-
-    std::unique_ptr<Cpu> const other_owner = std::make_unique<Cpu>();
-    Cpu& other = *other_owner;
-    Mmu other_mmu { other, *cache };
-};
+// One translates code while the other waits to store.
+using StoreBesideCode = CpuPair;
 
 // The first page has code, and the store must wait for its turn to say so: the code of the second one that comes meanwhile is seen as well.
-TEST_F(StoreBesideCode, finds_code_that_came_while_it_told_of_another_page)
+TEST_F(StoreBesideCode, FindsCodeThatCameWhileItToldOfAnotherPage)
 {
     constexpr u64 second = data + 0x1000;
     ASSERT_EQ(mmu->write_value<u64>(second, 0), Outcome::next); // known, and writable
@@ -50,9 +37,6 @@ TEST_F(StoreBesideCode, finds_code_that_came_while_it_told_of_another_page)
     EXPECT_EQ(mmu->statistics().code_writes, stored ? 1u : 2u);
 }
 
-} // namespace anyhyve::soft
-
-namespace anyhyve::soft::testing {
 namespace {
 
 using namespace std::chrono_literals;
@@ -463,4 +447,4 @@ TEST(ManyFunctions, AreRunByTwoWhileAllIsDropped)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

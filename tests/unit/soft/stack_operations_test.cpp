@@ -25,7 +25,7 @@ protected:
     }
 };
 
-TEST_F(StackOperations, push_flags_hides_rf_and_vm)
+TEST_F(StackOperations, PushFlagsHidesRfAndVm)
 {
     start_protected(0);
     cpu.rflags = rflags::fixed | rflags::rf | rflags::interrupt;
@@ -36,7 +36,7 @@ TEST_F(StackOperations, push_flags_hides_rf_and_vm)
     EXPECT_EQ(cpu.gpr[x86::rsp], map::stack0 - 8);
 }
 
-TEST_F(StackOperations, pop_flags_by_level)
+TEST_F(StackOperations, PopFlagsByLevel)
 {
     start_protected(0);
     push_value(0xffffffff, 4);
@@ -50,7 +50,7 @@ TEST_F(StackOperations, pop_flags_by_level)
     EXPECT_EQ(cpu.gpr[x86::rsp], map::stack3);
 }
 
-TEST_F(StackOperations, pop_flags_that_opens_interrupts_polls_waiting_events)
+TEST_F(StackOperations, PopFlagsThatOpensInterruptsPollsWaitingEvents)
 {
     start_protected(0);
     cpu.events = Cpu::event_interrupt;
@@ -59,7 +59,7 @@ TEST_F(StackOperations, pop_flags_that_opens_interrupts_polls_waiting_events)
     EXPECT_NE(cpu.poll.load(), 0u);
 }
 
-TEST_F(StackOperations, virtual_8086_flags_below_iopl_3)
+TEST_F(StackOperations, Virtual8086FlagsBelowIopl3)
 {
     start_virtual_8086(0);
     expect_fault(execute_push_flags(cpu, instruction(2)), vector::general_protection, 0);
@@ -75,7 +75,7 @@ TEST_F(StackOperations, virtual_8086_flags_below_iopl_3)
     expect_fault(execute_push_flags(cpu, instruction(4)), vector::general_protection, 0);
 }
 
-TEST_F(StackOperations, push_all_and_pop_all)
+TEST_F(StackOperations, PushAllAndPopAll)
 {
     for (unsigned i = 0; i < 8; i++)
         cpu.gpr[i] = 0x1110 * i;
@@ -93,7 +93,7 @@ TEST_F(StackOperations, push_all_and_pop_all)
     EXPECT_EQ(cpu.gpr[x86::rsp], 0x8000u);
 }
 
-TEST_F(StackOperations, push_all_is_all_or_nothing)
+TEST_F(StackOperations, PushAllIsAllOrNothing)
 {
     start_protected(0);
     set_gdt(select::spare, make_descriptor(map::data, 0xfff, rights::data0, 4));
@@ -107,7 +107,7 @@ TEST_F(StackOperations, push_all_is_all_or_nothing)
     EXPECT_EQ(cpu.gpr[x86::rsp], 0x10u);
 }
 
-TEST_F(StackOperations, enter_and_leave)
+TEST_F(StackOperations, EnterAndLeave)
 {
     start_protected(0);
     cpu.gpr[x86::rbp] = 0x12345678;
@@ -123,7 +123,7 @@ TEST_F(StackOperations, enter_and_leave)
     EXPECT_EQ(cpu.gpr[x86::rbp], 0x12345678u);
 }
 
-TEST_F(StackOperations, enter_copies_outer_frame_pointers)
+TEST_F(StackOperations, EnterCopiesOuterFramePointers)
 {
     start_protected(0);
     cpu.gpr[x86::rbp] = map::data + 0x100;
@@ -140,7 +140,7 @@ TEST_F(StackOperations, enter_copies_outer_frame_pointers)
     EXPECT_EQ(cpu.gpr[x86::rbp], map::stack0 - 4);
 }
 
-TEST_F(StackOperations, segment_pushes_and_pops)
+TEST_F(StackOperations, SegmentPushesAndPops)
 {
     start_protected(0);
     EXPECT_EQ(execute_push_segment(cpu, opcode(0x0e, 4)), Outcome::next);
@@ -157,7 +157,7 @@ TEST_F(StackOperations, segment_pushes_and_pops)
     EXPECT_TRUE(cpu.interrupt_shadow);
 }
 
-TEST_F(StackOperations, interrupt_flag_by_privilege)
+TEST_F(StackOperations, InterruptFlagByPrivilege)
 {
     start_protected(3);
     cpu.rflags = rflags::fixed | rflags::interrupt;
@@ -180,7 +180,7 @@ TEST_F(StackOperations, interrupt_flag_by_privilege)
     EXPECT_EQ(cpu.rflags, rflags::fixed);
 }
 
-TEST_F(StackOperations, access_check_flag_is_for_ring_0)
+TEST_F(StackOperations, AccessCheckFlagIsForRing0)
 {
     start_protected(0);
     EXPECT_EQ(execute_stac(cpu, instruction(4)), Outcome::next);

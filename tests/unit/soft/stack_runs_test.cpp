@@ -1,7 +1,7 @@
 // Accesses relative to the stack pointer that share one look at the stack's page: they come to the same end as one by one, wherever the stack lies.
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -199,4 +199,4 @@ TEST_F(StackRuns, ReadAPageThatMayNotBeWritten)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

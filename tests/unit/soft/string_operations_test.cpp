@@ -133,7 +133,7 @@ protected:
     }
 };
 
-TEST_F(StringOperations, agree_with_the_model)
+TEST_F(StringOperations, AgreeWithTheModel)
 {
     for (unsigned round = 0; round < 20'000; ++round) {
         if (round % 16 == 0)
@@ -152,7 +152,7 @@ TEST_F(StringOperations, agree_with_the_model)
     }
 }
 
-TEST_F(StringOperations, fault_leaves_an_instruction_to_restart)
+TEST_F(StringOperations, FaultLeavesAnInstructionToRestart)
 {
     fill();
     for (bool const down : { false, true }) {
@@ -176,7 +176,7 @@ TEST_F(StringOperations, fault_leaves_an_instruction_to_restart)
     }
 }
 
-TEST_F(StringOperations, read_only_destination)
+TEST_F(StringOperations, ReadOnlyDestination)
 {
     map_page(data + 0x1000, (data + 0x1000) | page_present | page_user);
     Case const c { Operation::store, 1, 8, Repeat::repe, false, 0x55, 0x20, 0, data + 0xff0 };
@@ -187,7 +187,7 @@ TEST_F(StringOperations, read_only_destination)
     EXPECT_EQ(get<u8>(data + 0xfff), 0x55);
 }
 
-TEST_F(StringOperations, pause_for_interrupts_between_pages)
+TEST_F(StringOperations, PauseForInterruptsBetweenPages)
 {
     Case const c { Operation::store, 8, 8, Repeat::repe, false, 0, 0x800, 0, data };
     set_registers(c);
@@ -202,7 +202,7 @@ TEST_F(StringOperations, pause_for_interrupts_between_pages)
 }
 
 // As when it has overwritten the hot block that it is in.
-TEST_F(StringOperations, nobody_waits)
+TEST_F(StringOperations, NobodyWaits)
 {
     Case const c { Operation::store, 8, 8, Repeat::repe, false, 0, 0x800, 0, data };
     set_registers(c);
@@ -211,7 +211,7 @@ TEST_F(StringOperations, nobody_waits)
     EXPECT_EQ(cpu.gpr[rcx], 0u);
 }
 
-TEST_F(StringOperations, trap_flag_takes_one_iteration)
+TEST_F(StringOperations, TrapFlagTakesOneIteration)
 {
     Case const c { Operation::move, 1, 8, Repeat::repe, false, 0, 3, data, data + 0x100 };
     set_registers(c);
@@ -222,7 +222,7 @@ TEST_F(StringOperations, trap_flag_takes_one_iteration)
     EXPECT_EQ(execute(encode(c)), Outcome::next);
 }
 
-TEST_F(StringOperations, sixteen_bit_addresses_wrap)
+TEST_F(StringOperations, SixteenBitAddressesWrap)
 {
     start_real();
     cpu.segment(Segment::es).base = cpu.segment(Segment::ds).base = data;
@@ -243,7 +243,7 @@ TEST_F(StringOperations, sixteen_bit_addresses_wrap)
     EXPECT_EQ(cpu.gpr[rdi] & 0xffff, 0xffffu);
 }
 
-TEST_F(StringOperations, segment_limit_inside_a_run)
+TEST_F(StringOperations, SegmentLimitInsideARun)
 {
     start_protected();
     cpu.segment(Segment::es).limit = static_cast<u32>(data + 0x13);
@@ -256,7 +256,7 @@ TEST_F(StringOperations, segment_limit_inside_a_run)
     EXPECT_EQ(cpu.gpr[rdi], data + 0x14);
 }
 
-TEST_F(StringOperations, source_segment_override)
+TEST_F(StringOperations, SourceSegmentOverride)
 {
     cpu.segment(Segment::fs).base = data + 0x1000;
     put<u32>(data + 0x1010, 0x12345678);
@@ -266,7 +266,7 @@ TEST_F(StringOperations, source_segment_override)
     EXPECT_EQ(get<u32>(data), 0x12345678u);
 }
 
-TEST_F(StringOperations, ports)
+TEST_F(StringOperations, Ports)
 {
     cpu.gpr[rdx] = 0x80;
     cpu.gpr[rcx] = 4;
@@ -286,7 +286,7 @@ TEST_F(StringOperations, ports)
     EXPECT_EQ(cpu.gpr[rcx], 2u);
 }
 
-TEST_F(StringOperations, port_permission)
+TEST_F(StringOperations, PortPermission)
 {
     cpu.gpr[rdx] = 0x80;
     EXPECT_EQ(execute({ 0xec }), Outcome::next);

@@ -6,7 +6,7 @@
 
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -301,4 +301,4 @@ TEST_F(StringThunks, MindTheBaseOfASegment)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -36,7 +36,7 @@ protected:
     u8 access_byte(u16 selector) { return get<u8>(map::gdt + selector + 5); }
 };
 
-TEST_F(TaskSwitching, jump_saves_the_old_task_and_loads_the_new)
+TEST_F(TaskSwitching, JumpSavesTheOldTaskAndLoadsTheNew)
 {
     EXPECT_EQ(execute_jump_far(cpu, to(select::second_tss)), Outcome::jump);
     EXPECT_EQ(cpu.rip, map::code + 0x500);
@@ -54,7 +54,7 @@ TEST_F(TaskSwitching, jump_saves_the_old_task_and_loads_the_new)
     EXPECT_EQ(access_byte(select::second_tss), rights::tss32_busy);
 }
 
-TEST_F(TaskSwitching, call_nests_and_iret_returns)
+TEST_F(TaskSwitching, CallNestsAndIretReturns)
 {
     EXPECT_EQ(execute_call_far(cpu, to(select::second_tss)), Outcome::jump);
     EXPECT_TRUE(cpu.rflags & rflags::nt);
@@ -71,7 +71,7 @@ TEST_F(TaskSwitching, call_nests_and_iret_returns)
     EXPECT_EQ(get<u32>(map::second_tss + 0x24) & rflags::nt, 0u);
 }
 
-TEST_F(TaskSwitching, task_gate_of_an_exception_pushes_the_error_code)
+TEST_F(TaskSwitching, TaskGateOfAnExceptionPushesTheErrorCode)
 {
     set_gate(8, make_gate(select::second_tss, 0, rights::task_gate));
     cpu.fault = { .vector = 8, .has_error_code = true, .error_code = 0x77 };
@@ -83,14 +83,14 @@ TEST_F(TaskSwitching, task_gate_of_an_exception_pushes_the_error_code)
     EXPECT_TRUE(cpu.rflags & rflags::nt);
 }
 
-TEST_F(TaskSwitching, task_gate_in_the_gdt)
+TEST_F(TaskSwitching, TaskGateInTheGdt)
 {
     set_gdt(select::spare, make_gate(select::second_tss, 0, rights::task_gate));
     EXPECT_EQ(execute_jump_far(cpu, to(select::spare)), Outcome::jump);
     EXPECT_EQ(cpu.tr.selector, select::second_tss);
 }
 
-TEST_F(TaskSwitching, checks_before_the_switch)
+TEST_F(TaskSwitching, ChecksBeforeTheSwitch)
 {
     expect_fault(execute_jump_far(cpu, to(select::tss)), vector::general_protection, select::tss); // busy
     set_gdt(select::second_tss, make_descriptor(map::second_tss, 0x66, rights::tss32));
@@ -103,7 +103,7 @@ TEST_F(TaskSwitching, checks_before_the_switch)
     EXPECT_EQ(cpu.tr.selector, select::tss);
 }
 
-TEST_F(TaskSwitching, bad_segments_fault_in_the_new_task)
+TEST_F(TaskSwitching, BadSegmentsFaultInTheNewTask)
 {
     put<u32>(map::second_tss + 0x54, select::absent); // DS
     expect_fault(execute_jump_far(cpu, to(select::second_tss)), vector::segment_not_present, select::absent);
@@ -111,7 +111,7 @@ TEST_F(TaskSwitching, bad_segments_fault_in_the_new_task)
     EXPECT_EQ(cpu.rip, map::code + 0x500);
 }
 
-TEST_F(TaskSwitching, bad_stack_or_ldt_is_an_invalid_tss)
+TEST_F(TaskSwitching, BadStackOrLdtIsAnInvalidTss)
 {
     put<u32>(map::second_tss + 0x50, select::data3);
     expect_fault(execute_jump_far(cpu, to(select::second_tss)), vector::invalid_tss, select::data3 & ~3u);
@@ -121,7 +121,7 @@ TEST_F(TaskSwitching, bad_stack_or_ldt_is_an_invalid_tss)
     expect_fault(execute_jump_far(cpu, to(select::second_tss)), vector::invalid_tss, select::data0);
 }
 
-TEST_F(TaskSwitching, trap_bit_raises_a_debug_exception_in_the_new_task)
+TEST_F(TaskSwitching, TrapBitRaisesADebugExceptionInTheNewTask)
 {
     put<u16>(map::second_tss + 0x64, 1);
     EXPECT_EQ(execute_jump_far(cpu, to(select::second_tss)), Outcome::fault);
@@ -130,7 +130,7 @@ TEST_F(TaskSwitching, trap_bit_raises_a_debug_exception_in_the_new_task)
     EXPECT_EQ(cpu.rip, map::code + 0x500);
 }
 
-TEST_F(TaskSwitching, small_task_state_segment)
+TEST_F(TaskSwitching, SmallTaskStateSegment)
 {
     set_gdt(select::second_tss, make_descriptor(map::second_tss, 0x2b, rights::tss16));
     put<u16>(map::second_tss + 0x0e, 0x500);
@@ -153,7 +153,7 @@ TEST_F(TaskSwitching, small_task_state_segment)
     EXPECT_EQ(cpu.rip, map::code + 2);
 }
 
-TEST_F(TaskSwitching, into_a_virtual_8086_task)
+TEST_F(TaskSwitching, IntoAVirtual8086Task)
 {
     put<u32>(map::second_tss + 0x24, rflags::fixed | rflags::vm);
     put<u32>(map::second_tss + 0x20, 0x100);
@@ -164,7 +164,7 @@ TEST_F(TaskSwitching, into_a_virtual_8086_task)
     EXPECT_EQ(segment(Segment::cs).base, 0x12340u);
 }
 
-TEST_F(TaskSwitching, page_tables_change_with_the_task)
+TEST_F(TaskSwitching, PageTablesChangeWithTheTask)
 {
     constexpr u32 directory = 0x60000, other = 0x61000;
     for (u32 d : { directory, other })

@@ -1,7 +1,7 @@
 // Small pieces of guest code through the translator: registers, memory, stack, control flow, in each code size.
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 namespace {
 
 using namespace x86;
@@ -261,4 +261,4 @@ TEST(Translator, SystemRegistersAndSwitchToLongModeWork)
 }
 
 } // namespace
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

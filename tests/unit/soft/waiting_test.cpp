@@ -7,7 +7,7 @@
 
 #include "guest_machine.hpp"
 
-namespace anyhyve::soft::testing {
+namespace anyhyve::soft {
 
 static cpu_set_t host_cpus(std::initializer_list<int> numbers)
 {
@@ -126,4 +126,4 @@ TEST(Pause, GivesWayNowAndThenAndChangesNothing)
     EXPECT_LT(yields, 1000u);
 }
 
-} // namespace anyhyve::soft::testing
+} // namespace anyhyve::soft

@@ -67,7 +67,7 @@ struct BlockBackendTest : testing::Test {
     }
 };
 
-TEST_F(BlockBackendTest, errors_name_the_path)
+TEST_F(BlockBackendTest, ErrorsNameThePath)
 {
     EXPECT_EQ(refusal(), path + ": No such file or directory");
     path = folder.path();
@@ -80,7 +80,7 @@ TEST_F(BlockBackendTest, errors_name_the_path)
     EXPECT_THAT(refusal(), HasSubstr("is neither a file nor a block device"));
 }
 
-TEST_F(BlockBackendTest, sizes)
+TEST_F(BlockBackendTest, Sizes)
 {
     make_image(0);
     EXPECT_EQ(refusal(), path + ": 0 bytes are less than one sector of 512");
@@ -96,7 +96,7 @@ TEST_F(BlockBackendTest, sizes)
     EXPECT_EQ(big_sectors->physical_sector(), 4096U);
 }
 
-TEST_F(BlockBackendTest, options)
+TEST_F(BlockBackendTest, Options)
 {
     make_image(1 * MiB);
     auto const backend = open("sectorsize=512/8192,nodelete,bootindex=3").release_value();
@@ -109,7 +109,7 @@ TEST_F(BlockBackendTest, options)
     EXPECT_EQ(refusal(), "the disk has no path");
 }
 
-TEST_F(BlockBackendTest, an_image_has_one_writer)
+TEST_F(BlockBackendTest, AnImageHasOneWriter)
 {
     make_image(1 * MiB);
     {
@@ -122,7 +122,7 @@ TEST_F(BlockBackendTest, an_image_has_one_writer)
     EXPECT_EQ(refusal(), path + ": is in use by another machine");
 }
 
-TEST_F(BlockBackendTest, vectored_transfers)
+TEST_F(BlockBackendTest, VectoredTransfers)
 {
     make_image(1 * MiB);
     for (char const* options : { "", "direct", "nocache", "nocache,sync" }) {
@@ -137,7 +137,7 @@ TEST_F(BlockBackendTest, vectored_transfers)
     }
 }
 
-TEST_F(BlockBackendTest, direct_and_aligned)
+TEST_F(BlockBackendTest, DirectAndAligned)
 {
     make_image(1 * MiB);
     auto const backend = open("nocache").release_value();
@@ -148,7 +148,7 @@ TEST_F(BlockBackendTest, direct_and_aligned)
     EXPECT_EQ(got, written);
 }
 
-TEST_F(BlockBackendTest, outside_of_the_disk)
+TEST_F(BlockBackendTest, OutsideOfTheDisk)
 {
     make_image(1 * MiB);
     auto const backend = open().release_value();
@@ -161,7 +161,7 @@ TEST_F(BlockBackendTest, outside_of_the_disk)
     EXPECT_EQ(run(*backend, Operation::read, 8192, { bytes }), EIO); // the file became shorter
 }
 
-TEST_F(BlockBackendTest, read_only)
+TEST_F(BlockBackendTest, ReadOnly)
 {
     make_image(1 * MiB);
     auto const backend = open("ro").release_value();
@@ -174,7 +174,7 @@ TEST_F(BlockBackendTest, read_only)
     EXPECT_EQ(run(*backend, Operation::flush, 0, {}), 0);
 }
 
-TEST_F(BlockBackendTest, discard_and_zeroes)
+TEST_F(BlockBackendTest, DiscardAndZeroes)
 {
     make_image(4 * MiB);
     std::vector<u8> ones(4 * MiB, 0xff), got(1 * MiB), zeroes(1 * MiB);
@@ -205,7 +205,7 @@ TEST_F(BlockBackendTest, discard_and_zeroes)
     EXPECT_EQ(got, std::vector<u8>(512 * KiB, 0xff));
 }
 
-TEST_F(BlockBackendTest, cancel_drops_what_waits_and_waits_for_what_runs)
+TEST_F(BlockBackendTest, CancelDropsWhatWaitsAndWaitsForWhatRuns)
 {
     make_image(1 * MiB);
     auto const backend = open().release_value();
@@ -241,7 +241,7 @@ TEST_F(BlockBackendTest, cancel_drops_what_waits_and_waits_for_what_runs)
     EXPECT_EQ(completed, BlockBackend::worker_count);
 }
 
-TEST_F(BlockBackendTest, many_at_once)
+TEST_F(BlockBackendTest, ManyAtOnce)
 {
     make_image(8 * MiB);
     auto const backend = open().release_value();

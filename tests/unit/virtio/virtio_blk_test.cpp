@@ -151,7 +151,7 @@ struct VirtioBlkTest : testing::TestWithParam<Transport> {
     }
 };
 
-TEST_P(VirtioBlkTest, identity_and_configuration)
+TEST_P(VirtioBlkTest, IdentityAndConfiguration)
 {
     open("ser=disk-one,sectorsize=512/4096");
     EXPECT_EQ(disk->config_read(0, 4), 0x10011af4U);
@@ -177,7 +177,7 @@ TEST_P(VirtioBlkTest, identity_and_configuration)
     EXPECT_EQ(written(), 21U);
 }
 
-TEST_P(VirtioBlkTest, reads_and_writes)
+TEST_P(VirtioBlkTest, ReadsAndWrites)
 {
     open();
     start();
@@ -198,7 +198,7 @@ TEST_P(VirtioBlkTest, reads_and_writes)
     EXPECT_EQ(statistics[6].value, 4096U);
 }
 
-TEST_P(VirtioBlkTest, any_layout)
+TEST_P(VirtioBlkTest, AnyLayout)
 {
     open();
     start();
@@ -218,7 +218,7 @@ TEST_P(VirtioBlkTest, any_layout)
     EXPECT_EQ(written(), 513U);
 }
 
-TEST_P(VirtioBlkTest, refusals)
+TEST_P(VirtioBlkTest, Refusals)
 {
     open();
     start();
@@ -249,7 +249,7 @@ TEST_P(VirtioBlkTest, refusals)
     EXPECT_EQ(request(VirtioBlkRequest::in, 1, 512), virtio_blk_ok);
 }
 
-TEST_P(VirtioBlkTest, big_sectors)
+TEST_P(VirtioBlkTest, BigSectors)
 {
     open("sectorsize=4096");
     start();
@@ -262,7 +262,7 @@ TEST_P(VirtioBlkTest, big_sectors)
     EXPECT_EQ(segments(VirtioBlkRequest::discard, { { 1, 8, 0 } }), virtio_blk_io_error);
 }
 
-TEST_P(VirtioBlkTest, read_only)
+TEST_P(VirtioBlkTest, ReadOnly)
 {
     open("ro");
     EXPECT_TRUE(driver->offered() & virtio_blk_read_only);
@@ -274,7 +274,7 @@ TEST_P(VirtioBlkTest, read_only)
     EXPECT_EQ(request(VirtioBlkRequest::flush, 0, 0), virtio_blk_ok);
 }
 
-TEST_P(VirtioBlkTest, discard_and_zeroes)
+TEST_P(VirtioBlkTest, DiscardAndZeroes)
 {
     open();
     start(virtio_blk_flush | virtio_blk_discard | virtio_blk_write_zeroes);
@@ -297,7 +297,7 @@ TEST_P(VirtioBlkTest, discard_and_zeroes)
     EXPECT_EQ(request(VirtioBlkRequest::discard, 0, 0), virtio_blk_io_error);
 }
 
-TEST_P(VirtioBlkTest, without_flush_every_write_is_durable)
+TEST_P(VirtioBlkTest, WithoutFlushEveryWriteIsDurable)
 {
     open();
     start(0);
@@ -307,7 +307,7 @@ TEST_P(VirtioBlkTest, without_flush_every_write_is_durable)
     EXPECT_EQ(s_disk.take(), "s");
 }
 
-TEST_P(VirtioBlkTest, a_flush_completes_after_the_sync)
+TEST_P(VirtioBlkTest, AFlushCompletesAfterTheSync)
 {
     open();
     start();
@@ -318,7 +318,7 @@ TEST_P(VirtioBlkTest, a_flush_completes_after_the_sync)
     EXPECT_EQ(s_disk.take(), "s"); // noted before the completion was seen
 }
 
-TEST_P(VirtioBlkTest, the_cache_mode_register)
+TEST_P(VirtioBlkTest, TheCacheModeRegister)
 {
     open();
     start(virtio_blk_flush | virtio_blk_config_writeback);
@@ -335,7 +335,7 @@ TEST_P(VirtioBlkTest, the_cache_mode_register)
     EXPECT_EQ(s_disk.take(), "w");
 }
 
-TEST_P(VirtioBlkTest, interrupts_by_pin)
+TEST_P(VirtioBlkTest, InterruptsByPin)
 {
     open();
     start();
@@ -351,7 +351,7 @@ TEST_P(VirtioBlkTest, interrupts_by_pin)
     EXPECT_FALSE(board.line());
 }
 
-TEST_P(VirtioBlkTest, interrupts_by_msix)
+TEST_P(VirtioBlkTest, InterruptsByMsix)
 {
     open();
     driver->enable_msix();
@@ -369,7 +369,7 @@ TEST_P(VirtioBlkTest, interrupts_by_msix)
     }
 }
 
-TEST_P(VirtioBlkTest, interrupts_by_single_msi)
+TEST_P(VirtioBlkTest, InterruptsBySingleMsi)
 {
     open({}, VirtioWires::Interrupts::msi);
     EXPECT_EQ(driver->msix_capability(), 0);
@@ -385,7 +385,7 @@ TEST_P(VirtioBlkTest, interrupts_by_single_msi)
     EXPECT_EQ(driver->isr(), virtio_isr_queue);
 }
 
-TEST_P(VirtioBlkTest, a_broken_ring_stops_the_device_until_reset)
+TEST_P(VirtioBlkTest, ABrokenRingStopsTheDeviceUntilReset)
 {
     open();
     start();
@@ -400,7 +400,7 @@ TEST_P(VirtioBlkTest, a_broken_ring_stops_the_device_until_reset)
     EXPECT_EQ(request(VirtioBlkRequest::in, 4, 512), virtio_blk_ok);
 }
 
-TEST_P(VirtioBlkTest, many_requests_in_flight)
+TEST_P(VirtioBlkTest, ManyRequestsInFlight)
 {
     open();
     start(virtio_blk_flush | virtio_indirect_descriptors | virtio_event_index);
@@ -432,7 +432,7 @@ TEST_P(VirtioBlkTest, many_requests_in_flight)
     }
 }
 
-TEST_P(VirtioBlkTest, reset_with_requests_in_flight)
+TEST_P(VirtioBlkTest, ResetWithRequestsInFlight)
 {
     open();
     for (int round = 0; round < 20; ++round) {
@@ -464,7 +464,7 @@ TEST_P(VirtioBlkTest, reset_with_requests_in_flight)
     EXPECT_EQ(request(VirtioBlkRequest::in, 4, 512), virtio_blk_ok);
 }
 
-TEST_P(VirtioBlkTest, reset_while_another_vcpu_works)
+TEST_P(VirtioBlkTest, ResetWhileAnotherVcpuWorks)
 {
     open();
     start();
@@ -487,7 +487,7 @@ TEST_P(VirtioBlkTest, reset_while_another_vcpu_works)
     EXPECT_EQ(request(VirtioBlkRequest::in, 4, 512), virtio_blk_ok);
 }
 
-TEST_P(VirtioBlkTest, a_saved_device_goes_on)
+TEST_P(VirtioBlkTest, ASavedDeviceGoesOn)
 {
     open();
     start(virtio_blk_flush);
@@ -511,7 +511,7 @@ TEST_P(VirtioBlkTest, a_saved_device_goes_on)
     }
 }
 
-TEST_P(VirtioBlkTest, configuration_access_capability)
+TEST_P(VirtioBlkTest, ConfigurationAccessCapability)
 {
     open();
     start();
@@ -536,7 +536,7 @@ TEST_P(VirtioBlkTest, configuration_access_capability)
     }
 }
 
-TEST_P(VirtioBlkTest, random_register_accesses)
+TEST_P(VirtioBlkTest, RandomRegisterAccesses)
 {
     open();
     u64 random = 7 + static_cast<u64>(GetParam());
@@ -580,7 +580,7 @@ TEST_P(VirtioBlkTest, random_register_accesses)
 INSTANTIATE_TEST_SUITE_P(Transports, VirtioBlkTest, testing::Values(Transport::legacy, Transport::modern),
     [](auto const& parameter) { return parameter.param == Transport::legacy ? "legacy" : "modern"; });
 
-TEST(VirtioBlk, refuses_wrong_options)
+TEST(VirtioBlk, RefusesWrongOptions)
 {
     VirtioBoard board;
     auto const refusal = [&](std::string const& options) {

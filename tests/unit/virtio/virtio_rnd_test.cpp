@@ -29,7 +29,7 @@ struct VirtioRndTest : testing::TestWithParam<Transport> {
     }
 };
 
-TEST_P(VirtioRndTest, fills_buffers)
+TEST_P(VirtioRndTest, FillsBuffers)
 {
     EXPECT_EQ(device->config_read(0, 4), 0x10051af4U);
     EXPECT_EQ(device->config_read(0x2e, 2), 4U);
@@ -44,7 +44,7 @@ TEST_P(VirtioRndTest, fills_buffers)
     EXPECT_TRUE(board.line());
 }
 
-TEST_P(VirtioRndTest, odd_buffers)
+TEST_P(VirtioRndTest, OddBuffers)
 {
     auto& ring = driver->ring();
     ring.describe(0, buffer, 100, 0); // nothing to write into

@@ -46,7 +46,7 @@ struct VirtqueueTest : testing::Test {
     }
 };
 
-TEST_F(VirtqueueTest, takes_chains_in_order)
+TEST_F(VirtqueueTest, TakesChainsInOrder)
 {
     EXPECT_EQ(queue.pop(chain), Pop::empty);
     ring.describe(3, buffer, 16, ring_next, 5);
@@ -73,7 +73,7 @@ TEST_F(VirtqueueTest, takes_chains_in_order)
     EXPECT_EQ(ring.used_length(0), 513U);
 }
 
-TEST_F(VirtqueueTest, goes_round_many_times)
+TEST_F(VirtqueueTest, GoesRoundManyTimes)
 {
     ring.describe(2, buffer, 1, 0);
     for (unsigned i = 0; i < 70'000; ++i) {
@@ -84,7 +84,7 @@ TEST_F(VirtqueueTest, goes_round_many_times)
     }
 }
 
-TEST_F(VirtqueueTest, a_full_chain_is_allowed)
+TEST_F(VirtqueueTest, AFullChainIsAllowed)
 {
     for (u16 i = 0; i < size; ++i)
         ring.describe(i, buffer + i, 1, i + 1 < size ? ring_next : 0, static_cast<u16>(i + 1));
@@ -92,37 +92,37 @@ TEST_F(VirtqueueTest, a_full_chain_is_allowed)
     EXPECT_EQ(chain.readable.size(), size);
 }
 
-TEST_F(VirtqueueTest, loop)
+TEST_F(VirtqueueTest, Loop)
 {
     for (u16 i = 0; i < size; ++i)
         ring.describe(i, buffer, 1, ring_next, static_cast<u16>((i + 1) % size));
     expect_broken(offer(0), "longer than the queue");
 }
 
-TEST_F(VirtqueueTest, loop_on_itself)
+TEST_F(VirtqueueTest, LoopOnItself)
 {
     ring.describe(0, buffer, 1, ring_next, 0);
     expect_broken(offer(0), "longer than the queue");
 }
 
-TEST_F(VirtqueueTest, head_beyond_the_table)
+TEST_F(VirtqueueTest, HeadBeyondTheTable)
 {
     expect_broken(offer(size), "beyond the table");
 }
 
-TEST_F(VirtqueueTest, next_beyond_the_table)
+TEST_F(VirtqueueTest, NextBeyondTheTable)
 {
     ring.describe(0, buffer, 1, ring_next, 0xffff);
     expect_broken(offer(0), "beyond the table");
 }
 
-TEST_F(VirtqueueTest, available_index_runs_ahead)
+TEST_F(VirtqueueTest, AvailableIndexRunsAhead)
 {
     ring.set_available_index(size + 1);
     expect_broken(queue.pop(chain), "runs ahead");
 }
 
-TEST_F(VirtqueueTest, available_index_goes_back)
+TEST_F(VirtqueueTest, AvailableIndexGoesBack)
 {
     ring.describe(0, buffer, 1, 0);
     ASSERT_EQ(offer(0), Pop::chain);
@@ -130,14 +130,14 @@ TEST_F(VirtqueueTest, available_index_goes_back)
     expect_broken(queue.pop(chain), "runs ahead");
 }
 
-TEST_F(VirtqueueTest, readable_after_writable)
+TEST_F(VirtqueueTest, ReadableAfterWritable)
 {
     ring.describe(0, buffer, 1, ring_next | ring_write, 1);
     ring.describe(1, buffer, 1, 0);
     expect_broken(offer(0), "follows a writable");
 }
 
-TEST_F(VirtqueueTest, zero_lengths_are_skipped)
+TEST_F(VirtqueueTest, ZeroLengthsAreSkipped)
 {
     ring.describe(0, buffer, 0, ring_next, 1);
     ring.describe(1, ~u64 { 0 }, 0, ring_next | ring_write, 2);
@@ -150,7 +150,7 @@ TEST_F(VirtqueueTest, zero_lengths_are_skipped)
     EXPECT_TRUE(chain.readable.empty() && chain.writable.empty());
 }
 
-TEST_F(VirtqueueTest, buffers_outside_of_ram)
+TEST_F(VirtqueueTest, BuffersOutsideOfRam)
 {
     struct {
         u64 address;
@@ -163,7 +163,7 @@ TEST_F(VirtqueueTest, buffers_outside_of_ram)
     }
 }
 
-TEST_F(VirtqueueTest, indirect)
+TEST_F(VirtqueueTest, Indirect)
 {
     ring.describe(4, table, 48, ring_indirect);
     ring.describe_at(table, 0, buffer, 16, ring_next, 2);
@@ -179,27 +179,27 @@ TEST_F(VirtqueueTest, indirect)
     EXPECT_EQ(chain.readable.size(), 2U);
 }
 
-TEST_F(VirtqueueTest, indirect_of_indirect)
+TEST_F(VirtqueueTest, IndirectOfIndirect)
 {
     ring.describe(0, table, 32, ring_indirect);
     ring.describe_at(table, 0, table, 32, ring_indirect);
     expect_broken(offer(0), "where none may");
 }
 
-TEST_F(VirtqueueTest, indirect_with_next)
+TEST_F(VirtqueueTest, IndirectWithNext)
 {
     ring.describe(0, table, 32, ring_indirect | ring_next, 1);
     expect_broken(offer(0), "where none may");
 }
 
-TEST_F(VirtqueueTest, indirect_without_the_feature)
+TEST_F(VirtqueueTest, IndirectWithoutTheFeature)
 {
     start(0);
     ring.describe(0, table, 32, ring_indirect);
     expect_broken(offer(0), "where none may");
 }
 
-TEST_F(VirtqueueTest, indirect_tables_of_wrong_lengths)
+TEST_F(VirtqueueTest, IndirectTablesOfWrongLengths)
 {
     for (u32 const length : { 0U, 1U, 15U, 17U, 0xffffffffU }) {
         start(virtio_indirect_descriptors);
@@ -211,7 +211,7 @@ TEST_F(VirtqueueTest, indirect_tables_of_wrong_lengths)
     expect_broken(offer(0), "indirect table");
 }
 
-TEST_F(VirtqueueTest, indirect_loop_and_overrun)
+TEST_F(VirtqueueTest, IndirectLoopAndOverrun)
 {
     ring.describe(0, table, 32, ring_indirect);
     ring.describe_at(table, 0, buffer, 1, ring_next, 1);
@@ -223,7 +223,7 @@ TEST_F(VirtqueueTest, indirect_loop_and_overrun)
     expect_broken(offer(0), "beyond the table");
 }
 
-TEST_F(VirtqueueTest, wrong_rings)
+TEST_F(VirtqueueTest, WrongRings)
 {
     auto const refused = [&](Virtqueue::Layout const& layout) {
         queue.reset();
@@ -244,7 +244,7 @@ TEST_F(VirtqueueTest, wrong_rings)
     EXPECT_FALSE(refused(good));
 }
 
-TEST_F(VirtqueueTest, interrupts_by_flag)
+TEST_F(VirtqueueTest, InterruptsByFlag)
 {
     ring.describe(0, buffer, 1, 0);
     ASSERT_EQ(offer(0), Pop::chain);
@@ -258,7 +258,7 @@ TEST_F(VirtqueueTest, interrupts_by_flag)
     EXPECT_FALSE(queue.wants_interrupt());
 }
 
-TEST_F(VirtqueueTest, interrupts_and_kicks_by_event_index)
+TEST_F(VirtqueueTest, InterruptsAndKicksByEventIndex)
 {
     start(virtio_event_index);
     ring.describe(0, buffer, 1, 0);
@@ -278,7 +278,7 @@ TEST_F(VirtqueueTest, interrupts_and_kicks_by_event_index)
     EXPECT_TRUE(queue.wants_interrupt()); // passed within a batch
 }
 
-TEST_F(VirtqueueTest, saved_state_goes_on)
+TEST_F(VirtqueueTest, SavedStateGoesOn)
 {
     ring.describe(0, buffer, 1, 0);
     ring.offer(0);
@@ -301,7 +301,7 @@ TEST_F(VirtqueueTest, saved_state_goes_on)
     EXPECT_FALSE(other.restore(damaged).ok());
 }
 
-TEST_F(VirtqueueTest, random_rings_never_leave_ram)
+TEST_F(VirtqueueTest, RandomRingsNeverLeaveRam)
 {
     u64 random = 99;
     auto const next = [&] { return (random = random * 6364136223846793005 + 1442695040888963407) >> 32; };

@@ -27,7 +27,7 @@ struct Probe final : BusDevice {
 };
 } // namespace
 
-TEST(BusTest, finds_the_device_of_an_address)
+TEST(BusTest, FindsTheDeviceOfAnAddress)
 {
     Bus bus("mmio");
     Probe a(1), b(2);
@@ -47,7 +47,7 @@ TEST(BusTest, finds_the_device_of_an_address)
     EXPECT_EQ(b.last_value, 0xabu);
 }
 
-TEST(BusTest, nobody_reads_as_all_ones)
+TEST(BusTest, NobodyReadsAsAllOnes)
 {
     Bus bus("ports");
     Probe a;
@@ -62,7 +62,7 @@ TEST(BusTest, nobody_reads_as_all_ones)
     EXPECT_EQ(a.writes, 0u);
 }
 
-TEST(BusTest, splits_what_crosses_an_edge)
+TEST(BusTest, SplitsWhatCrossesAnEdge)
 {
     Bus bus("ports");
     Probe a, b;
@@ -82,7 +82,7 @@ TEST(BusTest, splits_what_crosses_an_edge)
     EXPECT_EQ(a.last_value, 0x44u);
 }
 
-TEST(BusTest, refuses_overlap_and_nonsense)
+TEST(BusTest, RefusesOverlapAndNonsense)
 {
     Bus bus("mmio");
     Probe a;
@@ -101,7 +101,7 @@ TEST(BusTest, refuses_overlap_and_nonsense)
     EXPECT_EQ(value, 15u);
 }
 
-TEST(BusTest, a_moved_device_answers_only_at_its_new_place)
+TEST(BusTest, AMovedDeviceAnswersOnlyAtItsNewPlace)
 {
     Bus bus("mmio");
     Probe a(1), b(2);
@@ -119,7 +119,7 @@ TEST(BusTest, a_moved_device_answers_only_at_its_new_place)
     EXPECT_EQ(value >> 32, 1u);
 }
 
-TEST(BusTest, remembered_hits_do_not_outlive_their_bus)
+TEST(BusTest, RememberedHitsDoNotOutliveTheirBus)
 {
     for (u64 round = 0; round < 100; ++round) {
         Bus bus("ports"); // most likely at the same address each time
@@ -131,7 +131,7 @@ TEST(BusTest, remembered_hits_do_not_outlive_their_bus)
     }
 }
 
-TEST(BusTest, holds_many_devices_and_counts_their_accesses)
+TEST(BusTest, HoldsManyDevicesAndCountsTheirAccesses)
 {
     Bus bus("mmio");
     std::vector<Probe> probes(300);
@@ -152,7 +152,7 @@ TEST(BusTest, holds_many_devices_and_counts_their_accesses)
     EXPECT_EQ(statistics[5].writes, 2u);
 }
 
-TEST(BusTest, readers_see_a_whole_map_while_it_changes)
+TEST(BusTest, ReadersSeeAWholeMapWhileItChanges)
 {
     Bus bus("mmio");
     Probe fixed(9), low(1), high(2);

@@ -21,7 +21,7 @@ static u64 host_nanoseconds()
     return static_cast<u64>(std::chrono::steady_clock::now().time_since_epoch().count());
 }
 
-TEST(ClockTest, all_its_faces_show_the_same_time)
+TEST(ClockTest, AllItsFacesShowTheSameTime)
 {
     auto const clock = create_host_clock(5'000'000'000);
     for (int i = 0; i < 1000; ++i) {
@@ -39,7 +39,7 @@ TEST(ClockTest, all_its_faces_show_the_same_time)
     EXPECT_NEAR(static_cast<double>(clock->from_tsc(clock->tsc_frequency() * 100'000)), 1e14, 2e5);
 }
 
-TEST(ClockTest, runs_at_the_rate_of_the_host)
+TEST(ClockTest, RunsAtTheRateOfTheHost)
 {
     auto const clock = create_host_clock();
     u64 const machine = clock->now(), host = host_nanoseconds();
@@ -49,7 +49,7 @@ TEST(ClockTest, runs_at_the_rate_of_the_host)
     EXPECT_NEAR(machine_elapsed / host_elapsed, 1.0, 0.01);
 }
 
-TEST(ClockTest, fires_in_order_and_never_early)
+TEST(ClockTest, FiresInOrderAndNeverEarly)
 {
     auto const clock = create_host_clock();
     std::mutex mutex;
@@ -77,7 +77,7 @@ TEST(ClockTest, fires_in_order_and_never_early)
         EXPECT_EQ(order[static_cast<std::size_t>(i)], i);
 }
 
-TEST(ClockTest, a_new_deadline_replaces_the_old_one)
+TEST(ClockTest, ANewDeadlineReplacesTheOldOne)
 {
     auto const clock = create_host_clock();
     std::atomic<int> fired { 0 };
@@ -99,7 +99,7 @@ TEST(ClockTest, a_new_deadline_replaces_the_old_one)
     EXPECT_EQ(fired, 2);
 }
 
-TEST(ClockTest, cancel_waits_for_the_callback_that_runs)
+TEST(ClockTest, CancelWaitsForTheCallbackThatRuns)
 {
     auto const clock = create_host_clock();
     std::promise<void> entered;
@@ -127,7 +127,7 @@ TEST(ClockTest, cancel_waits_for_the_callback_that_runs)
     EXPECT_TRUE(returned);
 }
 
-TEST(ClockTest, a_callback_may_arm_cancel_or_destroy_its_timer)
+TEST(ClockTest, ACallbackMayArmCancelOrDestroyItsTimer)
 {
     auto const clock = create_host_clock();
     std::atomic<int> fired { 0 };
@@ -156,7 +156,7 @@ TEST(ClockTest, a_callback_may_arm_cancel_or_destroy_its_timer)
     ASSERT_EQ(gone.get_future().wait_for(5s), std::future_status::ready);
 }
 
-TEST(ClockTest, stands_still_while_paused)
+TEST(ClockTest, StandsStillWhilePaused)
 {
     auto const clock = create_host_clock();
     std::atomic<int> fired { 0 };
@@ -181,7 +181,7 @@ TEST(ClockTest, stands_still_while_paused)
     EXPECT_GE(host::read_tsc() + clock->tsc_offset(), ticks);
 }
 
-TEST(ClockTest, no_thread_sees_time_go_back)
+TEST(ClockTest, NoThreadSeesTimeGoBack)
 {
     auto const clock = create_host_clock();
     std::atomic<bool> done { false };
@@ -208,7 +208,7 @@ TEST(ClockTest, no_thread_sees_time_go_back)
     EXPECT_EQ(wrong, 0);
 }
 
-TEST(ClockTest, timers_survive_a_storm_of_arming)
+TEST(ClockTest, TimersSurviveAStormOfArming)
 {
     auto const clock = create_host_clock();
     std::atomic<u64> fired { 0 };
@@ -237,7 +237,7 @@ TEST(ClockTest, timers_survive_a_storm_of_arming)
     EXPECT_GT(fired, 0u);
 }
 
-TEST(ClockTest, a_timer_may_outlive_its_clock)
+TEST(ClockTest, ATimerMayOutliveItsClock)
 {
     auto clock = create_host_clock();
     auto timer = clock->create_timer([] {});

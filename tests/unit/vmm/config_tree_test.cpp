@@ -9,7 +9,7 @@
 
 namespace anyhyve {
 
-TEST(ConfigTreeTest, last_write_wins)
+TEST(ConfigTreeTest, LastWriteWins)
 {
     ConfigTree tree;
     EXPECT_TRUE(tree.set("cpus", "1").ok());
@@ -23,7 +23,7 @@ TEST(ConfigTreeTest, last_write_wins)
     EXPECT_FALSE(tree.has_node("cpus"));
 }
 
-TEST(ConfigTreeTest, refuses_malformed_keys_and_values)
+TEST(ConfigTreeTest, RefusesMalformedKeysAndValues)
 {
     ConfigTree tree;
     for (char const* text : { "", "=", "=x", "a", "a=", ".a=1", "a.=1", "a..b=1", "a b=1", " a=1" })
@@ -33,7 +33,7 @@ TEST(ConfigTreeTest, refuses_malformed_keys_and_values)
     EXPECT_FALSE(tree.set("a=b", "1").ok());
 }
 
-TEST(ConfigTreeTest, a_variable_is_a_value_or_a_node)
+TEST(ConfigTreeTest, AVariableIsAValueOrANode)
 {
     ConfigTree tree;
     ASSERT_TRUE(tree.set("pci.0.4.0.device", "virtio-blk").ok());
@@ -46,7 +46,7 @@ TEST(ConfigTreeTest, a_variable_is_a_value_or_a_node)
     EXPECT_TRUE(tree.set("pci.0.4", "x").ok());
 }
 
-TEST(ConfigTreeTest, replaces_references)
+TEST(ConfigTreeTest, ReplacesReferences)
 {
     ConfigTree tree;
     ASSERT_TRUE(tree.set("name", "vm0").ok());
@@ -67,7 +67,7 @@ TEST(ConfigTreeTest, replaces_references)
     }
 }
 
-TEST(ConfigTreeTest, growth_by_reference_is_bounded)
+TEST(ConfigTreeTest, GrowthByReferenceIsBounded)
 {
     ConfigTree tree;
     std::string many;
@@ -83,7 +83,7 @@ TEST(ConfigTreeTest, growth_by_reference_is_bounded)
     EXPECT_FALSE(tree.value("v.11").ok());
 }
 
-TEST(ConfigTreeTest, reads_booleans_numbers_and_sizes)
+TEST(ConfigTreeTest, ReadsBooleansNumbersAndSizes)
 {
     ConfigTree tree;
     for (char const* word : { "true", "ON", "Yes", "1" }) {
@@ -119,7 +119,7 @@ TEST(ConfigTreeTest, reads_booleans_numbers_and_sizes)
         EXPECT_FALSE(parse_size(text, "m").ok()) << text;
 }
 
-TEST(ConfigTreeTest, lists_children_in_the_order_of_numbers)
+TEST(ConfigTreeTest, ListsChildrenInTheOrderOfNumbers)
 {
     ConfigTree tree;
     for (char const* line : { "pci.0.10.0.device=a", "pci.0.2.0.device=a", "pci.0.2.1.device=a", "pci.0.2.0.path=x", "pci.1.3.0.device=a", "lpc.com1.path=stdio", "name=x", "pci-x=1" })
@@ -131,7 +131,7 @@ TEST(ConfigTreeTest, lists_children_in_the_order_of_numbers)
     EXPECT_TRUE(tree.children("name").empty());
 }
 
-TEST(ConfigTreeTest, dump_and_load_are_a_round_trip)
+TEST(ConfigTreeTest, DumpAndLoadAreARoundTrip)
 {
     ConfigTree tree;
     for (char const* line : { "name=vm", "b.c=%(name)%%", "a=1", "b.a=x y" })
@@ -145,7 +145,7 @@ TEST(ConfigTreeTest, dump_and_load_are_a_round_trip)
     EXPECT_EQ(again.raw("last"), "line");
 }
 
-TEST(ConfigTreeTest, errors_of_a_file_name_file_and_line)
+TEST(ConfigTreeTest, ErrorsOfAFileNameFileAndLine)
 {
     TemporaryFolder const folder;
     std::string const path = folder.path() + "/config";
@@ -158,7 +158,7 @@ TEST(ConfigTreeTest, errors_of_a_file_name_file_and_line)
     EXPECT_EQ(tree.load_file(path).error().message(), path + ": No such file or directory");
 }
 
-TEST(ConfigTreeTest, a_frozen_tree_does_not_change)
+TEST(ConfigTreeTest, AFrozenTreeDoesNotChange)
 {
     ConfigTree tree;
     ASSERT_TRUE(tree.set("a", "%(b)").ok());

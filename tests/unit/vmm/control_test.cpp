@@ -61,7 +61,7 @@ protected:
     std::thread m_thread;
 };
 
-TEST_F(ControlTest, answers_and_refuses)
+TEST_F(ControlTest, AnswersAndRefuses)
 {
     auto client = connect();
     EXPECT_EQ(client.call("echo", Json::object({ { "a", 1 } })).value(), Json::object({ { "a", 1 } }));
@@ -77,7 +77,7 @@ TEST_F(ControlTest, answers_and_refuses)
     EXPECT_EQ(client.call("double", Json::object({ { "value", 1 } })).value(), Json(2));
 }
 
-TEST_F(ControlTest, serves_several_clients)
+TEST_F(ControlTest, ServesSeveralClients)
 {
     std::vector<std::thread> threads;
     std::atomic<int> good { 0 };
@@ -92,7 +92,7 @@ TEST_F(ControlTest, serves_several_clients)
     EXPECT_EQ(good, 800);
 }
 
-TEST_F(ControlTest, pipelined_requests_are_answered_in_order)
+TEST_F(ControlTest, PipelinedRequestsAreAnsweredInOrder)
 {
     std::string requests;
     for (int i = 0; i < 200; ++i)
@@ -103,7 +103,7 @@ TEST_F(ControlTest, pipelined_requests_are_answered_in_order)
     EXPECT_LT(answers.find("\"result\":10}"), answers.find("\"result\":12}"));
 }
 
-TEST_F(ControlTest, garbage_is_answered_and_harms_nobody)
+TEST_F(ControlTest, GarbageIsAnsweredAndHarmsNobody)
 {
     auto const refused = [&](std::string const& line) { return raw(line + "\n", 1).find("\"ok\":false") != std::string::npos; };
     for (std::string const& line : { std::string("x"), std::string("{}"), std::string("[]"), std::string("null"), std::string("{\"command\":5}"),
@@ -135,7 +135,7 @@ TEST_F(ControlTest, garbage_is_answered_and_harms_nobody)
     EXPECT_EQ(answered.value(), Json(8));
 }
 
-TEST_F(ControlTest, a_client_that_does_not_read_stops_only_itself)
+TEST_F(ControlTest, AClientThatDoesNotReadStopsOnlyItself)
 {
     auto const lazy = host::connect_unix(*m_directory, "control").release_value();
     std::string const requests = "{\"command\":\"large\"}\n{\"command\":\"large\"}\n";
@@ -150,7 +150,7 @@ TEST_F(ControlTest, a_client_that_does_not_read_stops_only_itself)
     }
 }
 
-TEST_F(ControlTest, clients_beyond_the_limit_are_turned_away)
+TEST_F(ControlTest, ClientsBeyondTheLimitAreTurnedAway)
 {
     std::vector<ControlClient> clients;
     for (std::size_t i = 0; i < ControlServer::most_clients; ++i) {
@@ -167,7 +167,7 @@ TEST_F(ControlTest, clients_beyond_the_limit_are_turned_away)
     FAIL() << "the place of a client that left is not given to another";
 }
 
-TEST_F(ControlTest, a_vm_that_nobody_runs_has_no_control)
+TEST_F(ControlTest, AVmThatNobodyRunsHasNoControl)
 {
     EXPECT_EQ(ControlClient::connect(*m_directory, "none").error().code(), ESRCH);
     { auto const stale = host::listen_unix(*m_directory, "stale").release_value(); }
@@ -175,7 +175,7 @@ TEST_F(ControlTest, a_vm_that_nobody_runs_has_no_control)
     EXPECT_EQ(ControlServer::create(*m_loop, *m_directory, "control").error().code(), EADDRINUSE);
 }
 
-TEST(ControlClientTest, gives_up_and_notices_the_end)
+TEST(ControlClientTest, GivesUpAndNoticesTheEnd)
 {
     TemporaryFolder const folder;
     auto const directory = host::Directory::open(folder.path()).release_value();

@@ -20,7 +20,7 @@ struct Watcher final : MemoryWatcher {
 };
 } // namespace
 
-TEST(GuestMemoryTest, knows_where_low_ram_ends)
+TEST(GuestMemoryTest, KnowsWhereLowRamEnds)
 {
     auto const memory = GuestMemory::create_anonymous(16 * MiB).release_value();
     EXPECT_EQ(memory->low_size(), 16 * MiB);
@@ -37,7 +37,7 @@ TEST(GuestMemoryTest, knows_where_low_ram_ends)
     EXPECT_EQ(memory->range(Gpa(~u64 { 0 }), ~u64 { 0 }), nullptr);
 }
 
-TEST(GuestMemoryTest, puts_the_rest_above_four_gib)
+TEST(GuestMemoryTest, PutsTheRestAboveFourGib)
 {
     auto const memory = GuestMemory::create_anonymous(3 * GiB + 8 * MiB).release_value();
     EXPECT_EQ(memory->low_size(), 3 * GiB);
@@ -57,7 +57,7 @@ TEST(GuestMemoryTest, puts_the_rest_above_four_gib)
     EXPECT_EQ(value, 0x1234);
 }
 
-TEST(GuestMemoryTest, copies_and_tells_the_watcher)
+TEST(GuestMemoryTest, CopiesAndTellsTheWatcher)
 {
     auto const memory = GuestMemory::create_anonymous(1 * MiB).release_value();
     Watcher watcher;
@@ -76,7 +76,7 @@ TEST(GuestMemoryTest, copies_and_tells_the_watcher)
     EXPECT_EQ(watcher.written.size(), 2u);
 }
 
-TEST(GuestMemoryTest, refuses_sizes_that_make_no_sense)
+TEST(GuestMemoryTest, RefusesSizesThatMakeNoSense)
 {
     EXPECT_EQ(GuestMemory::create_anonymous(0).error().code(), EINVAL);
     EXPECT_EQ(GuestMemory::create_anonymous(4095).error().code(), EINVAL);
@@ -84,7 +84,7 @@ TEST(GuestMemoryTest, refuses_sizes_that_make_no_sense)
     EXPECT_EQ(GuestMemory::map_file(-1, 4096, "guest").error().code(), EBADF);
 }
 
-TEST(GuestMemoryTest, two_mappings_of_a_file_are_the_same_ram)
+TEST(GuestMemoryTest, TwoMappingsOfAFileAreTheSameRam)
 {
     int const file = memfd_create("guest", MFD_CLOEXEC);
     ASSERT_GE(file, 0);
@@ -101,7 +101,7 @@ TEST(GuestMemoryTest, two_mappings_of_a_file_are_the_same_ram)
     EXPECT_EQ(value, 0xabcdefu);
 }
 
-TEST(GuestMemoryTest, maps_pages_once_more)
+TEST(GuestMemoryTest, MapsPagesOnceMore)
 {
     int const file = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     ASSERT_GE(file, 0);
@@ -121,7 +121,7 @@ TEST(GuestMemoryTest, maps_pages_once_more)
     EXPECT_FALSE(GuestMemory::create_anonymous(1 * MiB).release_value()->map_pages(0, GuestMemory::page_size, second));
 }
 
-TEST(GuestMemoryDeathTest, has_guards_at_both_ends)
+TEST(GuestMemoryDeathTest, HasGuardsAtBothEnds)
 {
     auto const memory = GuestMemory::create_anonymous(1 * MiB).release_value();
     u8 volatile* base = memory->host_base();

@@ -33,7 +33,7 @@ protected:
 
 } // namespace
 
-TEST_F(HugeRegionsTest, a_region_is_worth_it_once_and_by_itself)
+TEST_F(HugeRegionsTest, ARegionIsWorthItOnceAndByItself)
 {
     unsigned const uses = uses_until_worth(0x1000);
     EXPECT_GT(uses, 1u);
@@ -42,7 +42,7 @@ TEST_F(HugeRegionsTest, a_region_is_worth_it_once_and_by_itself)
     EXPECT_EQ(uses_until_worth(5 * MiB - 1), uses) << "the piece at the end";
 }
 
-TEST_F(HugeRegionsTest, bytes_stay_and_the_end_is_left_alone)
+TEST_F(HugeRegionsTest, BytesStayAndTheEndIsLeftAlone)
 {
     u64 const value = 0x1122334455667788;
     for (u64 address : { u64 { 0 }, 2 * MiB - 8, 2 * MiB, 3 * MiB, 4 * MiB, 5 * MiB - 8 })
@@ -58,7 +58,7 @@ TEST_F(HugeRegionsTest, bytes_stay_and_the_end_is_left_alone)
     }
 }
 
-TEST_F(HugeRegionsTest, a_host_that_has_them_gives_one)
+TEST_F(HugeRegionsTest, AHostThatHasThemGivesOne)
 {
     auto scratch = host::Mapping::anonymous(2 * MiB, host::Mapping::Place::huge_page).release_value();
     scratch.data()[0] = 1;
@@ -69,7 +69,7 @@ TEST_F(HugeRegionsTest, a_host_that_has_them_gives_one)
     EXPECT_EQ(m_memory->huge_regions().collapsed(), 1u);
 }
 
-TEST_F(HugeRegionsTest, cleared_memory_begins_anew)
+TEST_F(HugeRegionsTest, ClearedMemoryBeginsAnew)
 {
     unsigned const uses = uses_until_worth(0);
     ASSERT_TRUE(m_memory->write_value(Gpa(0x1000), u64 { 1 }));
@@ -82,7 +82,7 @@ TEST_F(HugeRegionsTest, cleared_memory_begins_anew)
     EXPECT_EQ(uses_until_worth(0), uses);
 }
 
-TEST_F(HugeRegionsTest, disabled_ones_stay_small)
+TEST_F(HugeRegionsTest, DisabledOnesStaySmall)
 {
     ASSERT_TRUE(m_memory->write_value(Gpa(0), u64 { 1 }));
     m_memory->huge_regions().disable();

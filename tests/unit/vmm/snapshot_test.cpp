@@ -29,7 +29,7 @@ struct Part final : Persistent {
 };
 } // namespace
 
-TEST(EncoderTest, values_come_back)
+TEST(EncoderTest, ValuesComeBack)
 {
     Encoder encoder;
     encoder.put_u8(1);
@@ -56,7 +56,7 @@ TEST(EncoderTest, values_come_back)
     EXPECT_TRUE(decoder.at_end());
 }
 
-TEST(DecoderTest, gives_zeros_beyond_the_end)
+TEST(DecoderTest, GivesZerosBeyondTheEnd)
 {
     std::vector<u8> const bytes { 1, 2, 3 };
     Decoder decoder(bytes);
@@ -83,7 +83,7 @@ TEST(DecoderTest, gives_zeros_beyond_the_end)
     EXPECT_EQ(out[0], 0);
 }
 
-TEST(SnapshotTest, chunks_come_back)
+TEST(SnapshotTest, ChunksComeBack)
 {
     std::vector<Chunk> const chunks { { "one", 1, { 1, 2, 3 } }, { "two", 7, {} }, { "three", 2, std::vector<u8>(5000, 0x5a) } };
     auto const decoded = decode_chunks(encode_chunks(chunks), "file");
@@ -96,7 +96,7 @@ TEST(SnapshotTest, chunks_come_back)
     }
 }
 
-TEST(SnapshotTest, every_flipped_bit_and_every_cut_is_noticed)
+TEST(SnapshotTest, EveryFlippedBitAndEveryCutIsNoticed)
 {
     auto const file = encode_chunks({ { "ioapic", 1, { 1, 2, 3, 4, 5 } }, { "uart", 1, { 6, 7 } } });
     for (std::size_t i = 0; i < file.size(); ++i) {
@@ -112,7 +112,7 @@ TEST(SnapshotTest, every_flipped_bit_and_every_cut_is_noticed)
     EXPECT_FALSE(decode_chunks(longer, "file").ok());
 }
 
-TEST(SnapshotTest, refuses_garbage_quickly)
+TEST(SnapshotTest, RefusesGarbageQuickly)
 {
     std::mt19937 random(1);
     for (int round = 0; round < 2000; ++round) {
@@ -124,7 +124,7 @@ TEST(SnapshotTest, refuses_garbage_quickly)
     }
 }
 
-TEST(SnapshotTest, names_what_is_damaged_unknown_or_missing)
+TEST(SnapshotTest, NamesWhatIsDamagedUnknownOrMissing)
 {
     Part a("ioapic"), b("uart");
     a.value = 5;
@@ -144,7 +144,7 @@ TEST(SnapshotTest, names_what_is_damaged_unknown_or_missing)
     EXPECT_EQ(a2.value, 5u); // nothing changed
 }
 
-TEST(SnapshotTest, a_part_that_fails_resets_the_machine)
+TEST(SnapshotTest, APartThatFailsResetsTheMachine)
 {
     Part a("a"), b("b");
     a.value = 1;
@@ -193,7 +193,7 @@ static bool same(CpuState const& a, CpuState const& b)
     return first.bytes() == second.bytes();
 }
 
-TEST(CpuStateCodecTest, comes_back_whole)
+TEST(CpuStateCodecTest, ComesBackWhole)
 {
     Encoder encoder;
     encode_cpu_state(example(), encoder);
@@ -212,7 +212,7 @@ TEST(CpuStateCodecTest, comes_back_whole)
     EXPECT_TRUE(check_cpu_state(CpuState::after_reset(false)).ok());
 }
 
-TEST(CpuStateCodecTest, refuses_what_no_cpu_can_be_in)
+TEST(CpuStateCodecTest, RefusesWhatNoCpuCanBeIn)
 {
     auto const refused = [](auto change) {
         CpuState state = example();
@@ -248,7 +248,7 @@ TEST(CpuStateCodecTest, refuses_what_no_cpu_can_be_in)
     EXPECT_TRUE(refused([](CpuState& s) { s.activity = static_cast<Activity>(9); }));
 }
 
-TEST(CpuStateCodecTest, refuses_short_and_newer_states)
+TEST(CpuStateCodecTest, RefusesShortAndNewerStates)
 {
     Encoder encoder;
     encode_cpu_state(example(), encoder);
@@ -259,7 +259,7 @@ TEST(CpuStateCodecTest, refuses_short_and_newer_states)
     EXPECT_FALSE(decode_cpu_state(cut, cpu_state_version, state).ok());
 }
 
-TEST(CpuStateCodecTest, reads_the_version_before_protection_keys)
+TEST(CpuStateCodecTest, ReadsTheVersionBeforeProtectionKeys)
 {
     Encoder encoder;
     encode_cpu_state(example(), encoder);

@@ -43,7 +43,7 @@ protected:
     int m_shared_before = shared_files();
 };
 
-TEST_P(VmDirectoryTest, a_vm_outlives_its_processes)
+TEST_P(VmDirectoryTest, AVmOutlivesItsProcesses)
 {
     auto directory = open();
     {
@@ -72,7 +72,7 @@ TEST_P(VmDirectoryTest, a_vm_outlives_its_processes)
     EXPECT_EQ(directory.open_vm("guest").error().code(), ENOENT);
 }
 
-TEST_P(VmDirectoryTest, keeps_the_rules_of_existence)
+TEST_P(VmDirectoryTest, KeepsTheRulesOfExistence)
 {
     auto directory = open();
     EXPECT_EQ(directory.open_vm("a").error().code(), ENOENT);
@@ -86,7 +86,7 @@ TEST_P(VmDirectoryTest, keeps_the_rules_of_existence)
     ASSERT_TRUE(directory.create("a", MiB).ok());
 }
 
-TEST_P(VmDirectoryTest, refuses_names_that_are_none)
+TEST_P(VmDirectoryTest, RefusesNamesThatAreNone)
 {
     auto directory = open();
     std::string const longest(VmDirectory::longest_name, 'n');
@@ -101,7 +101,7 @@ TEST_P(VmDirectoryTest, refuses_names_that_are_none)
     }
 }
 
-TEST_P(VmDirectoryTest, only_one_process_uses_a_vm)
+TEST_P(VmDirectoryTest, OnlyOneProcessUsesAVm)
 {
     auto directory = open();
     auto vm = directory.create("guest", MiB).release_value();
@@ -122,7 +122,7 @@ TEST_P(VmDirectoryTest, only_one_process_uses_a_vm)
     EXPECT_TRUE(vm->lock().ok());
 }
 
-TEST_P(VmDirectoryTest, an_old_handle_does_not_reach_a_new_vm)
+TEST_P(VmDirectoryTest, AnOldHandleDoesNotReachANewVm)
 {
     auto directory = open();
     directory.create("guest", MiB).release_value()->unlock();
@@ -134,7 +134,7 @@ TEST_P(VmDirectoryTest, an_old_handle_does_not_reach_a_new_vm)
     EXPECT_FALSE(old->locked());
 }
 
-TEST_P(VmDirectoryTest, reinitialise_zeroes_memory_and_forgets_state)
+TEST_P(VmDirectoryTest, ReinitialiseZeroesMemoryAndForgetsState)
 {
     auto directory = open();
     auto vm = directory.create("guest", 4 * MiB).release_value();
@@ -159,7 +159,7 @@ TEST_P(VmDirectoryTest, reinitialise_zeroes_memory_and_forgets_state)
     EXPECT_TRUE(directory.destroy(std::move(vm)).ok());
 }
 
-TEST_P(VmDirectoryTest, memory_larger_than_the_host_has_is_refused_at_once)
+TEST_P(VmDirectoryTest, MemoryLargerThanTheHostHasIsRefusedAtOnce)
 {
     auto directory = open();
     auto const refused = directory.create("guest", 64 * 1024 * GiB);
@@ -169,7 +169,7 @@ TEST_P(VmDirectoryTest, memory_larger_than_the_host_has_is_refused_at_once)
     EXPECT_TRUE(directory.list().value().empty());
 }
 
-TEST_P(VmDirectoryTest, damaged_ones_are_named_replaced_and_destroyed)
+TEST_P(VmDirectoryTest, DamagedOnesAreNamedReplacedAndDestroyed)
 {
     auto directory = open();
     auto const damage = [&](std::string const& name, auto change) {
@@ -203,7 +203,7 @@ TEST_P(VmDirectoryTest, damaged_ones_are_named_replaced_and_destroyed)
 
 // A child creates, fills, reinitialises and destroys one VM over and over, and is killed at some moment. Whatever it leaves, the VM
 // can be opened, created or destroyed afterwards.
-TEST_P(VmDirectoryTest, a_killed_process_leaves_nothing_that_is_in_the_way)
+TEST_P(VmDirectoryTest, AKilledProcessLeavesNothingThatIsInTheWay)
 {
     auto directory = open();
     std::mt19937 random(7);
@@ -251,7 +251,7 @@ TEST_P(VmDirectoryTest, a_killed_process_leaves_nothing_that_is_in_the_way)
     RecordProperty("missing", missing);
 }
 
-TEST_P(VmDirectoryTest, a_dead_holder_is_no_holder)
+TEST_P(VmDirectoryTest, ADeadHolderIsNoHolder)
 {
     auto directory = open();
     directory.create("guest", MiB).release_value()->unlock();
@@ -280,7 +280,7 @@ TEST_P(VmDirectoryTest, a_dead_holder_is_no_holder)
     close(ready[1]);
 }
 
-TEST_P(VmDirectoryTest, refuses_a_directory_that_others_may_write)
+TEST_P(VmDirectoryTest, RefusesADirectoryThatOthersMayWrite)
 {
     chmod(m_path.c_str(), 0777);
     EXPECT_EQ(VmDirectory::open(m_path).error().code(), EPERM);
@@ -298,7 +298,7 @@ TEST_P(VmDirectoryTest, refuses_a_directory_that_others_may_write)
 INSTANTIATE_TEST_SUITE_P(Places, VmDirectoryTest, testing::Values("/dev/shm", "/var/tmp"),
     [](auto const& place) { return std::string(place.param).starts_with("/dev") ? "tmpfs" : "disk"; });
 
-TEST(VmDirectoryPathTest, comes_from_the_environment)
+TEST(VmDirectoryPathTest, ComesFromTheEnvironment)
 {
     setenv("VMM_DIR", "/some/where", 1);
     EXPECT_EQ(VmDirectory::default_path(), "/some/where");

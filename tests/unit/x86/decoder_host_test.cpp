@@ -287,7 +287,7 @@ void DecoderAgainstHost::check_memory(Instruction const& instruction)
     }
 }
 
-TEST_F(DecoderAgainstHost, memory_operands)
+TEST_F(DecoderAgainstHost, MemoryOperands)
 {
     std::set<std::vector<u8>> seen;
     std::set<Feature> missing;
@@ -381,7 +381,7 @@ void DecoderRegistersAgainstHost::check(Instruction const& instruction)
     EXPECT_EQ(~(kept | alike) & info.flags_maybe, 0u) << "flags depend on what is not read: " << text;
 }
 
-TEST_F(DecoderRegistersAgainstHost, registers_and_flags)
+TEST_F(DecoderRegistersAgainstHost, RegistersAndFlags)
 {
     std::vector<OpcodeForm> forms;
     for_each_opcode_form([&](OpcodeForm const& form) {

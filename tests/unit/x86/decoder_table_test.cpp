@@ -16,7 +16,7 @@ std::string describe(OpcodeForm const& form)
 }
 
 // For all values of the selecting fields: which rows of which table come out?
-TEST(OpcodeTable, every_row_is_reached)
+TEST(OpcodeTable, EveryRowIsReached)
 {
     constexpr unsigned selections = 1u << (selector::rex_b_shift + 1);
     for (auto const* table : all_opcode_tables()) {
@@ -37,7 +37,7 @@ TEST(OpcodeTable, every_row_is_reached)
 }
 
 // What no row claims is the undefined instruction, never a stray pointer.
-TEST(OpcodeTable, maps_are_total)
+TEST(OpcodeTable, MapsAreTotal)
 {
     for (auto const* table : all_opcode_tables())
         for (auto const& entry : table->index) {
@@ -49,7 +49,7 @@ TEST(OpcodeTable, maps_are_total)
         }
 }
 
-TEST(OpcodeTable, rows_are_consistent)
+TEST(OpcodeTable, RowsAreConsistent)
 {
     for_each_opcode_form([](OpcodeForm const& form) {
         auto const& info = form.info();
@@ -82,7 +82,7 @@ TEST(OpcodeTable, rows_are_consistent)
 }
 
 // What touches more than named registers and one memory operand must not be copied.
-TEST(OpcodeTable, unsafe_instructions_are_not_copied)
+TEST(OpcodeTable, UnsafeInstructionsAreNotCopied)
 {
     using namespace std::string_view_literals;
     std::set const copied_nowhere { "push"sv, "pop"sv, "call"sv, "ret"sv, "jmp"sv, "enter"sv, "leave"sv, "pushf"sv, "popf"sv, "pusha"sv, "popa"sv, "iret"sv, "in"sv, "out"sv, "cld"sv,

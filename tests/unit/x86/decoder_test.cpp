@@ -32,7 +32,7 @@ Instruction decode16(Bytes bytes) { return decode_in(CodeSize::bits16, bytes); }
 Operation operation64(Bytes bytes) { return decode64(bytes).info->operation; }
 Operation operation32(Bytes bytes) { return decode32(bytes).info->operation; }
 
-TEST(Decoder, rex_counts_only_before_the_opcode)
+TEST(Decoder, RexCountsOnlyBeforeTheOpcode)
 {
     EXPECT_EQ(decode64({ 0x48, 0x89, 0xc8 }).operand_size, 8);
     EXPECT_EQ(decode64({ 0x48, 0x66, 0x89, 0xc8 }).operand_size, 2);
@@ -40,7 +40,7 @@ TEST(Decoder, rex_counts_only_before_the_opcode)
     EXPECT_EQ(decode64({ 0x4f, 0x41, 0x89, 0xc8 }).rex, 0x41);
 }
 
-TEST(Decoder, partial_writes_read_the_register)
+TEST(Decoder, PartialWritesReadTheRegister)
 {
     EXPECT_EQ(decode64({ 0x8b, 0xc8 }).info->reg_use, use_write);
     EXPECT_EQ(decode64({ 0x66, 0x8b, 0xc8 }).info->reg_use, use_read_write);
@@ -51,7 +51,7 @@ TEST(Decoder, partial_writes_read_the_register)
     EXPECT_EQ(decode64({ 0x0f, 0x44, 0xc1 }).info->reg_use, use_read_write);
 }
 
-TEST(Decoder, nop_pause_and_xchg_share_90)
+TEST(Decoder, NopPauseAndXchgShare90)
 {
     EXPECT_EQ(operation64({ 0x90 }), Operation::nop);
     EXPECT_EQ(operation64({ 0xf3, 0x90 }), Operation::pause);
@@ -63,7 +63,7 @@ TEST(Decoder, nop_pause_and_xchg_share_90)
     EXPECT_EQ(decode64({ 0x93 }).rm, 3);
 }
 
-TEST(Decoder, shifts_by_zero_keep_flags)
+TEST(Decoder, ShiftsByZeroKeepFlags)
 {
     auto const by_zero = decode64({ 0xc1, 0xe0, 0x20 });
     EXPECT_EQ(by_zero.info->flags_written, 0);
@@ -75,7 +75,7 @@ TEST(Decoder, shifts_by_zero_keep_flags)
     EXPECT_EQ(decode64({ 0xd1, 0xd0 }).info->flags_read, flag_cf);
 }
 
-TEST(Decoder, far_and_vex_share_opcodes_outside_of_64_bit_code)
+TEST(Decoder, FarAndVexShareOpcodesOutsideOf64BitCode)
 {
     EXPECT_EQ(operation32({ 0xc5, 0x08 }), Operation::load_far_pointer);
     EXPECT_EQ(decode32({ 0xc4, 0x08 }).memory_size, 6);
@@ -86,7 +86,7 @@ TEST(Decoder, far_and_vex_share_opcodes_outside_of_64_bit_code)
     EXPECT_EQ(decode64({ 0xc5, 0x78, 0x58, 0xc1 }).reg, 8);
 }
 
-TEST(Decoder, vex_refuses_prefixes_and_unused_vvvv)
+TEST(Decoder, VexRefusesPrefixesAndUnusedVvvv)
 {
     for (int prefix : { 0x66, 0xf2, 0xf3, 0xf0, 0x48 })
         EXPECT_EQ(operation64({ prefix, 0xc5, 0xf8, 0x58, 0xc1 }), Operation::undefined) << prefix;
@@ -97,7 +97,7 @@ TEST(Decoder, vex_refuses_prefixes_and_unused_vvvv)
     EXPECT_EQ(operation64({ 0xc5, 0xf9, 0x6e, 0xc1 }), Operation::copy);
 }
 
-TEST(Decoder, evex_displacement_is_scaled_by_the_operand)
+TEST(Decoder, EvexDisplacementIsScaledByTheOperand)
 {
     EXPECT_EQ(decode64({ 0x62, 0xf1, 0x7c, 0x48, 0x58, 0x41, 0x01 }).displacement, 64);
     EXPECT_EQ(decode64({ 0x62, 0xf1, 0x7c, 0x58, 0x58, 0x41, 0x01 }).displacement, 4);
@@ -108,7 +108,7 @@ TEST(Decoder, evex_displacement_is_scaled_by_the_operand)
     EXPECT_EQ(decode64({ 0x62, 0xf1, 0x7c, 0x48, 0x58, 0x81, 1, 0, 0, 0 }).displacement, 1);
 }
 
-TEST(Decoder, evex_rules)
+TEST(Decoder, EvexRules)
 {
     EXPECT_EQ(operation64({ 0x62, 0xf1, 0x7c, 0x88, 0x58, 0xc1 }), Operation::undefined); // z without a mask
     EXPECT_EQ(operation64({ 0x62, 0xf1, 0x7c, 0x89, 0x58, 0xc1 }), Operation::copy);
@@ -123,7 +123,7 @@ TEST(Decoder, evex_rules)
     EXPECT_EQ(high.vvvv, 31);
 }
 
-TEST(Decoder, masks_of_memory_operands)
+TEST(Decoder, MasksOfMemoryOperands)
 {
     EXPECT_FALSE(is_masked(decode64({ 0x62, 0xe1, 0xfe, 0x48, 0x6f, 0x0e }))); // VMOVDQU64 ZMM17, [RSI]
     EXPECT_TRUE(is_masked(decode64({ 0x62, 0xe1, 0xfe, 0x49, 0x6f, 0x0e })));  // the same by K1
@@ -131,7 +131,7 @@ TEST(Decoder, masks_of_memory_operands)
     EXPECT_FALSE(is_masked(decode64({ 0xc5, 0xfe, 0x6f, 0x06 })));             // VMOVDQU
 }
 
-TEST(Decoder, memory_widths)
+TEST(Decoder, MemoryWidths)
 {
     EXPECT_EQ(decode64({ 0x0f, 0x12, 0x00 }).memory_size, 8);                     // MOVLPS
     EXPECT_EQ(decode64({ 0x66, 0x0f, 0x3a, 0x20, 0x00, 0x01 }).memory_size, 1);   // PINSRB
@@ -153,7 +153,7 @@ TEST(Decoder, memory_widths)
     EXPECT_EQ(decode64({ 0x66, 0xf2, 0x0f, 0x38, 0xf1, 0x00 }).memory_size, 2);
 }
 
-TEST(Decoder, memory_access_kinds)
+TEST(Decoder, MemoryAccessKinds)
 {
     EXPECT_EQ(decode64({ 0x0f, 0xb1, 0x08 }).info->memory, MemoryAccess::read_write); // CMPXCHG
     EXPECT_EQ(decode64({ 0x0f, 0xc1, 0x08 }).info->memory, MemoryAccess::read_write); // XADD
@@ -166,7 +166,7 @@ TEST(Decoder, memory_access_kinds)
     EXPECT_EQ(operation64({ 0x0f, 0xa3, 0xc8 }), Operation::copy);
 }
 
-TEST(Decoder, alignment)
+TEST(Decoder, Alignment)
 {
     EXPECT_EQ(decode64({ 0x0f, 0x58, 0x00 }).info->alignment, 16);
     EXPECT_EQ(decode64({ 0x0f, 0x10, 0x00 }).info->alignment, 0);
@@ -179,7 +179,7 @@ TEST(Decoder, alignment)
     EXPECT_EQ(decode64({ 0x0f, 0xc7, 0x08 }).info->alignment, 0);
 }
 
-TEST(Decoder, lock)
+TEST(Decoder, Lock)
 {
     EXPECT_EQ(operation64({ 0xf0, 0x01, 0x08 }), Operation::copy);
     EXPECT_EQ(operation64({ 0xf0, 0x01, 0xc8 }), Operation::undefined);
@@ -190,7 +190,7 @@ TEST(Decoder, lock)
     EXPECT_EQ(operation64({ 0xf0, 0x0f, 0xab, 0x08 }), Operation::bit_test_memory);
 }
 
-TEST(Decoder, operand_sizes_of_64_bit_code)
+TEST(Decoder, OperandSizesOf64BitCode)
 {
     EXPECT_EQ(decode64({ 0x50 }).operand_size, 8);
     EXPECT_EQ(decode64({ 0x66, 0x50 }).operand_size, 2);
@@ -204,7 +204,7 @@ TEST(Decoder, operand_sizes_of_64_bit_code)
     EXPECT_EQ(decode64({ 0x68, 0xff, 0xff, 0xff, 0xff }).immediate, ~u64 {});
 }
 
-TEST(Decoder, moves_to_and_from_control_registers_ignore_mod)
+TEST(Decoder, MovesToAndFromControlRegistersIgnoreMod)
 {
     auto const move = decode64({ 0x0f, 0x22, 0x44 });
     EXPECT_EQ(move.info->operation, Operation::move_to_control);
@@ -216,7 +216,7 @@ TEST(Decoder, moves_to_and_from_control_registers_ignore_mod)
     EXPECT_EQ(operation64({ 0x0f, 0x20, 0xc8 }), Operation::undefined); // CR1
 }
 
-TEST(Decoder, segment_registers)
+TEST(Decoder, SegmentRegisters)
 {
     EXPECT_EQ(operation64({ 0x8e, 0xd8 }), Operation::move_to_segment);
     EXPECT_EQ(operation64({ 0x8e, 0xc8 }), Operation::undefined); // CS
@@ -225,7 +225,7 @@ TEST(Decoder, segment_registers)
     EXPECT_EQ(decode64({ 0x48, 0x8c, 0x00 }).memory_size, 2);
 }
 
-TEST(Decoder, addressing)
+TEST(Decoder, Addressing)
 {
     auto const sib = decode64({ 0x42, 0x8b, 0x44, 0x65, 0x10 });
     EXPECT_EQ(sib.base, 5);
@@ -247,7 +247,7 @@ TEST(Decoder, addressing)
     EXPECT_EQ(decode16({ 0x67, 0x8b, 0x04, 0x24 }).base, 4);
 }
 
-TEST(Decoder, move_offset)
+TEST(Decoder, MoveOffset)
 {
     auto const move = decode64({ 0x65, 0x48, 0xa1, 1, 2, 3, 4, 5, 6, 7, 8 });
     EXPECT_EQ(move.info->operation, Operation::move_offset);
@@ -259,7 +259,7 @@ TEST(Decoder, move_offset)
     EXPECT_EQ(decode16({ 0xa2, 0xff, 0xff }).displacement, 0xffff);
 }
 
-TEST(Decoder, far_pointers)
+TEST(Decoder, FarPointers)
 {
     auto const jump = decode32({ 0xea, 1, 2, 3, 4, 5, 6 });
     EXPECT_EQ(jump.immediate, 0x04030201u);
@@ -269,7 +269,7 @@ TEST(Decoder, far_pointers)
     EXPECT_EQ(operation64({ 0xff, 0xe8 }), Operation::undefined);
 }
 
-TEST(Decoder, undefined_by_policy)
+TEST(Decoder, UndefinedByPolicy)
 {
     for (auto bytes : std::initializer_list<Bytes> { { 0xc6, 0xf8, 0x00 }, { 0x0f, 0x01, 0xc1 }, { 0x0f, 0x01, 0xd9 }, { 0x0f, 0x01, 0xcf }, { 0x0f, 0xaa }, { 0x0f, 0x0b }, { 0x0f, 0xff, 0xc0 },
              { 0x0f, 0x0f, 0xc1, 0x9e }, { 0xf3, 0x0f, 0xae, 0xe0 }, { 0x66, 0x0f, 0x38, 0xf8, 0x00 }, { 0xc4, 0xe2, 0x7b, 0x49, 0xc0 }, { 0xf3, 0x0f, 0x01, 0x28 } })
@@ -278,7 +278,7 @@ TEST(Decoder, undefined_by_policy)
         EXPECT_EQ(operation64(bytes), Operation::nop);
 }
 
-TEST(Decoder, length_limit)
+TEST(Decoder, LengthLimit)
 {
     u8 prefixes[32];
     std::memset(prefixes, 0x66, sizeof prefixes);
@@ -295,7 +295,7 @@ TEST(Decoder, length_limit)
 }
 
 // The bytes end where the next page is not mapped.
-TEST(Decoder, never_reads_beyond_what_is_available)
+TEST(Decoder, NeverReadsBeyondWhatIsAvailable)
 {
     constexpr std::size_t page = 4096;
     // SAFETY: two fresh pages, the second without access; unmapped below.

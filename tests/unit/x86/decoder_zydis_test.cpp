@@ -461,7 +461,7 @@ protected:
 };
 
 // Random bytes after prefixes that lead into the larger maps.
-TEST_F(DecoderAgainstZydis, random_bytes)
+TEST_F(DecoderAgainstZydis, RandomBytes)
 {
     constexpr u8 starts[][2] = { { 0x0f, 0 }, { 0x0f, 0x38 }, { 0x0f, 0x3a }, { 0xc4, 0 }, { 0xc5, 0 }, { 0x62, 0 }, { 0x66, 0x0f }, { 0xf3, 0x0f }, { 0xf2, 0x0f }, { 0x48, 0 }, { 0xf0, 0 } };
     for (auto const size : code_sizes)
@@ -479,7 +479,7 @@ TEST_F(DecoderAgainstZydis, random_bytes)
 }
 
 // Every row of the table, in random encodings.
-TEST_F(DecoderAgainstZydis, every_form)
+TEST_F(DecoderAgainstZydis, EveryForm)
 {
     std::vector<OpcodeForm> forms;
     for_each_opcode_form([&](OpcodeForm const& form) {
