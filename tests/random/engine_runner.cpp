@@ -283,7 +283,7 @@ unsigned EngineRunner::bytes_at(u64 linear, u8* to, unsigned count) const
 
 bool EngineRunner::meets_unfit_code(Case const& c)
 {
-    constexpr unsigned most_steps = 100'000;
+    constexpr unsigned most_steps = 10'000'000; // a loop of forty instructions that counts 16 bits takes 2.6 million
     soft::Cpu& cpu = *m_cpu;
     begin(c, Stepping::single_steps);
     for (unsigned n = 0; n < most_steps && !cpu.halted && cpu.cpl == 3; ++n) {
