@@ -95,13 +95,10 @@ Outcome find_block(Cpu& cpu, Block*& block, u64& guard, ModeBits also)
     STEP(cpu.mmu->fetch_page(linear, physical, guard));
     physical |= linear & 0xfff;
     ModeBits const mode = cpu.mode | also | (cpu.stepping ? mode::single_step : 0);
-    Outcome outcome = find_or_translate(cpu, physical, mode, block);
-    while (__builtin_expect(outcome == Outcome::jump, 0)) {
+    Outcome outcome {};
+    while ((outcome = find_or_translate(cpu, physical, mode, block)) == Outcome::jump)
         cpu.translator->read_device_code();
-        outcome = find_or_translate(cpu, physical, mode, block);
-        if (outcome != Outcome::jump)
-            cpu.translator->forget_device_code();
-    }
+    cpu.translator->forget_device_code();
     return outcome;
 }
 
