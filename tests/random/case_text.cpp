@@ -132,9 +132,10 @@ static bool at_canonical_edge(Case const& c, Outcome const& native, x86::Instruc
 }
 
 // Where the CPU has a choice: which operand of CMPS it reads first; whether MASKMOVDQU with nothing chosen looks at the address; #AC of EVEX
-// vectors; what a CALL (which SDM vol. 2A has push before it looks at the target), PUSHA or ENTER that faults leaves below the stack pointer; which registers a POPA that faults has loaded; whether an offset that
-// is not canonical is fine when it is so with the segment's base; and whether a gather or scatter that single-steps reports the elements done before a
-// fault as a trap (SDM vol. 2C, VPGATHERDD: pending traps are delivered in lieu of the exception).
+// vectors; what a CALL (which SDM vol. 2A has push before it looks at the target), PUSHA or ENTER that faults leaves below the stack pointer;
+// which registers a POPA that faults has loaded; whether an offset that is not canonical is fine when it is so with the segment's base; and
+// whether a gather or scatter that single-steps reports the elements done before a fault as a trap (SDM vol. 2C, VPGATHERDD: pending traps are
+// delivered in lieu of the exception).
 static bool may_differ(Case const& c, Outcome const& native, Outcome const& engine, EngineRunner const& runner, Moment moment)
 {
     using x86::Operation;

@@ -9,6 +9,7 @@
 #include "engine/soft/activity.hpp"
 #include "cpu_pair.hpp"
 #include "guest_machine.hpp"
+#include "scattered_pages.hpp"
 
 namespace anyhyve::soft {
 
@@ -205,18 +206,7 @@ TEST(WatchedPages, StayWatchedWhileTheirCodeChanges)
     EXPECT_EQ(m.vcpu->state().gpr[x86::rsi], 0u);
 }
 
-// Two pages side by side, of frames that are not.
-struct TwoPages {
-    static constexpr u64 linear = 0x4000'0000, directory = 0x20000, table = 0x21000, first = 0x400000, second = 0x402000;
-
-    explicit TwoPages(GuestMachine& m)
-    {
-        m.put<u64>(GuestMachine::page_tables + 0x1000 + 8, directory | 7);
-        m.put<u64>(directory, table | 7);
-        m.put<u64>(table, first | 7);
-        m.put<u64>(table + 8, second | 7);
-    }
-};
+using TwoPages = ScatteredMapping<2>;
 
 // What a mask leaves out of an operand in two pages is another's, who may store there at the same time.
 TEST(MaskedStores, LeaveAloneWhatTheMaskLeavesOut)
@@ -226,12 +216,12 @@ TEST(MaskedStores, LeaveAloneWhatTheMaskLeavesOut)
         GTEST_SKIP() << "no VMASKMOVPS";
     GuestMachine m({}, 2);
     CpuState start = m.long_mode();
-    TwoPages const pages(m);
+    TwoPages::map(m);
     m.put<u32>(GuestMachine::data, ~u32 { 0 }); // the mask: the first of eight elements
-    start.gpr[x86::rdi] = pages.linear + 0xff0;
+    start.gpr[x86::rdi] = TwoPages::linear + 0xff0;
     start.gpr[x86::rsi] = GuestMachine::data;
     start.gpr[x86::rcx] = rounds;
-    u32& ours = *reinterpret_cast<u32*>(m.memory->range(Gpa(pages.second + 4), 4));
+    u32& ours = *reinterpret_cast<u32*>(m.memory->range(Gpa(TwoPages::frame(1) + 4), 4));
     u64 lost = 0;
     std::atomic<bool> over { false };
     std::thread other([&] {
@@ -246,7 +236,7 @@ TEST(MaskedStores, LeaveAloneWhatTheMaskLeavesOut)
     over = true;
     other.join();
     EXPECT_EQ(m.last_exit, RunExit::halted);
-    EXPECT_EQ(m.get<u32>(pages.first + 0xff0), ~u32 { 0 });
+    EXPECT_EQ(m.get<u32>(TwoPages::frame(0) + 0xff0), ~u32 { 0 });
     EXPECT_EQ(lost, 0u);
 }
 
@@ -263,8 +253,8 @@ protected:
         bytes.insert(bytes.end(), { 0xff, 0xc9, 0x75, back, 0xf4 });
         m.load(GuestMachine::code, bytes);
         CpuState start = m.long_mode();
-        TwoPages const pages(m);
-        start.gpr[x86::rdi] = pages.linear + 0xffd;
+        TwoPages::map(m);
+        start.gpr[x86::rdi] = TwoPages::linear + 0xffd;
         start.gpr[x86::rcx] = rounds;
         m.vcpu->set_state(start);
         start.gpr[x86::rax] = 1;
@@ -273,7 +263,7 @@ protected:
         EXPECT_EQ(m.vcpu->run(), RunExit::halted);
         beside.join();
     }
-    u64 operand() const { return (m.get<u32>(TwoPages::first + 0xffd) & 0xffffff) | m.get<u64>(TwoPages::second) << 24; }
+    u64 operand() const { return (m.get<u32>(TwoPages::frame(0) + 0xffd) & 0xffffff) | m.get<u64>(TwoPages::frame(1)) << 24; }
 
     GuestMachine m { {}, 2 };
     QuietInterrupts other_interrupts;
